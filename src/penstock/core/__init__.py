@@ -1,0 +1,1 @@
+"""The domain, pure: no await, no I/O, nothing third-party but msgspec."""

@@ -1,0 +1,50 @@
+"""Every limit on what a caller may send, with its unit in its name.
+
+The defaults are those of the request-queue guide (1 GB, 200,000 requests, 72 h, 24 h) and of
+DESIGN 7; each is a setting (`[limits]` in the TOML file, `PENSTOCK_LIMITS_*` in the environment).
+"""
+
+import msgspec
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Upper bounds; exceeding one is a clear refusal that names it."""
+
+    job_bytes_max: int = 1_073_741_824
+    """Decoded input of one job: 1 GiB, Vertex AI's own limit for an input file."""
+
+    job_lines_max: int = 200_000
+    """Requests in one job, Vertex AI's own limit."""
+
+    line_bytes_max: int = 67_108_864
+    """One line of the input, 64 MiB; a line is held in memory while it is checked."""
+
+    json_depth_max: int = 64
+    """Nesting of objects and arrays in one line, against nesting bombs."""
+
+    provider_depth_max: int = 15
+    """Objects within objects from `request` down: Vertex AI's importer refuses the whole file at 16."""
+
+    problems_reported_max: int = 100
+    """Bad lines listed in one refusal; the count of all is always given."""
+
+    envelope_bytes_max: int = 65_536
+    """Everything of the body outside `input_data`."""
+
+    queue_seconds_max: int = 72 * 3600
+    """From accepted until the provider runs it."""
+
+    run_seconds_max: int = 24 * 3600
+    """From the provider's start until its end."""
+
+    header_bytes_max: int = 16_384
+    """Request line and headers of one HTTP request."""
+
+    header_seconds_max: float = 10.0
+    """From the first byte of a request to the end of its headers."""
+
+    idle_seconds_max: float = 10.0
+    """Without a byte while a body is expected."""
+
+    body_bytes_per_second_min: int = 1_024
+    """Average rate of a body after `idle_seconds_max` of grace."""

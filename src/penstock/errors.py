@@ -1,0 +1,224 @@
+"""Every error of Penstock.
+
+A message says what happened and to what; `hint` says what to do; `code` is stable and documented.
+Catch one base, or be precise:
+
+    PenstockError
+    |-- Refused                     the caller can mend it (4xx)
+    |   |-- Unauthenticated             401  no key, or one that we do not know
+    |   |-- Forbidden                   403  a known key that may not do this
+    |   |-- NotFound                    404  absent, or another tenant's: the two look the same
+    |   |-- MethodNotAllowed            405
+    |   |-- InvalidRequest              400  the envelope: JSON, members, parameters
+    |   |-- InvalidInput                400  the lines: all bad ones at once, see `problems`
+    |   |-- TooLarge                    413  bytes or lines over a limit
+    |   |-- UnsupportedMedia            415
+    |   |-- TooSlow                     408  the body stopped coming
+    |   `-- Conflict                    409  the job is in a state that does not allow it
+    |-- Unavailable                 503  we cannot now; try again later
+    |   `-- StorageFull                 507
+    |-- ProviderError               the other side, seen by the lifecycle only
+    |   |-- ProviderUnreachable         nothing was done; try again
+    |   |-- ProviderRefused             a definite no; trying again will not help
+    |   `-- ProviderUnclear             a create whose fate is unknown: reconcile, never repeat
+    |-- BlobError                   stored bytes
+    |   |-- BlobMissing
+    |   `-- BlobCorrupt                 checksum or length differ from what was recorded
+    |-- ConfigurationError          the server refuses to start
+    `-- InternalError               500  our fault
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import msgspec
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One thing that is wrong with what the caller sent.
+
+    `line` and `column` count from 1, `column` in characters; `offset` is the byte from the start of
+    the decoded input; `path` is a JSON path such as `$.request.contents[0].role`; `excerpt` is at
+    most 80 escaped characters around the spot.
+    """
+
+    code: str
+    message: str
+    line: int | None = None
+    column: int | None = None
+    offset: int | None = None
+    path: str | None = None
+    hint: str | None = None
+    excerpt: str | None = None
+
+
+class PenstockError(Exception):
+    """Base of every error that we raise on purpose."""
+
+    code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        code: str | None = None,
+        problems: Sequence[Problem] = (),
+        problems_total: int | None = None,
+        retry_after_seconds: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.error_code = code or self.code
+        self.problems = tuple(problems)
+        self.problems_total = len(self.problems) if problems_total is None else problems_total
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Refused(PenstockError):
+    """The caller sent something that we do not take; sending it again gives the same answer."""
+
+    code = "refused"
+    status = 400
+
+
+class Unauthenticated(Refused):
+    """There is no key, or none that we know."""
+
+    code = "unauthenticated"
+    status = 401
+
+
+class Forbidden(Refused):
+    """The key is good, but not for this."""
+
+    code = "forbidden"
+    status = 403
+
+
+class NotFound(Refused):
+    """The thing does not exist for this tenant; another tenant's thing gives the same bytes."""
+
+    code = "not_found"
+    status = 404
+
+
+class MethodNotAllowed(Refused):
+    """The path exists, the method does not."""
+
+    code = "method_not_allowed"
+    status = 405
+
+
+class InvalidRequest(Refused):
+    """The envelope around the lines is wrong."""
+
+    code = "invalid_request"
+    status = 400
+
+
+class InvalidInput(Refused):
+    """Lines are wrong; `problems` lists the first ones, `problems_total` counts all."""
+
+    code = "invalid_input"
+    status = 400
+
+
+class TooLarge(Refused):
+    """A limit in bytes or lines is exceeded."""
+
+    code = "too_large"
+    status = 413
+
+
+class UnsupportedMedia(Refused):
+    """The body's type or encoding is not one that we read."""
+
+    code = "unsupported_media_type"
+    status = 415
+
+
+class TooSlow(Refused):
+    """The body stopped coming, or came too slowly."""
+
+    code = "body_too_slow"
+    status = 408
+
+
+class Conflict(Refused):
+    """The job is in a state that does not allow what was asked."""
+
+    code = "invalid_state"
+    status = 409
+
+
+class Unavailable(PenstockError):
+    """We cannot do it now; the same request may work later."""
+
+    code = "unavailable"
+    status = 503
+
+
+class StorageFull(Unavailable):
+    """There is no room for the upload."""
+
+    code = "storage_full"
+    status = 507
+
+
+class ProviderError(PenstockError):
+    """Something about the provider; the lifecycle decides what it means for the job."""
+
+    code = "provider_error"
+    status = 502
+
+
+class ProviderUnreachable(ProviderError):
+    """The call did not take effect and may be repeated."""
+
+    code = "provider_unreachable"
+
+
+class ProviderRefused(ProviderError):
+    """The provider said no in a way that repeating will not change."""
+
+    code = "provider_refused"
+
+
+class ProviderUnclear(ProviderError):
+    """A create may or may not have taken effect; only reconciliation may follow."""
+
+    code = "provider_unclear"
+
+
+class BlobError(PenstockError):
+    """Stored bytes are not what the database says."""
+
+    code = "blob_error"
+
+
+class BlobMissing(BlobError):
+    """The bytes are gone."""
+
+    code = "blob_missing"
+
+
+class BlobCorrupt(BlobError):
+    """Length or checksum differ from what was recorded."""
+
+    code = "blob_corrupt"
+
+
+class ConfigurationError(PenstockError):
+    """The server does not start like this."""
+
+    code = "invalid_configuration"
+
+
+class InternalError(PenstockError):
+    """Our fault."""
+
+    code = "internal"
+    status = 500
