@@ -23,7 +23,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Nesting of objects and arrays in one line, against nesting bombs."""
 
     provider_depth_max: int = 15
-    """Objects within objects from `request` down: Vertex AI's importer refuses the whole file at 16."""
+    """Objects within objects from `request` down; Vertex AI refuses the whole file at 16."""
+
+    provider_bytes_max: int = 1_073_741_824
+    """The provider's input file with our line keys; Vertex AI's limit."""
 
     problems_reported_max: int = 100
     """Bad lines listed in one refusal; the count of all is always given."""

@@ -1,0 +1,244 @@
+"""One line: the caller's request, the provider's row, and what became of it.
+
+Rows come from the provider and are hostile: every count is checked, nothing is trusted because it
+parsed. The rules are those of reference/wire.md 1.9.
+"""
+
+import re
+from enum import StrEnum
+from typing import Any, Final
+
+import msgspec
+
+PROVIDER_MEMBERS: Final = frozenset({"request", "response", "status", "processed_time"})
+"""Top-level names that the output line itself uses."""
+
+TOKENS_MAX: Final = 2**40
+"""No answer has a trillion tokens; a count above this is garbage, not money."""
+
+
+class LineOutcome(StrEnum):
+    """What became of one line."""
+
+    OK = "ok"
+    TRUNCATED = "truncated"
+    """The answer stops at the output limit (`MAX_TOKENS`)."""
+    BLOCKED = "blocked"
+    """Refused for safety, recitation or prohibited content; there is no answer."""
+    EMPTY = "empty"
+    """The provider calls it a success, but there is no content."""
+    ERROR = "error"
+    """The provider failed the line, or its row cannot be trusted."""
+    MISSING = "missing"
+    """The provider has ended and there is no row for the line."""
+
+
+FAILED_OUTCOMES: Final = frozenset({LineOutcome.ERROR, LineOutcome.MISSING})
+
+_BLOCKING: Final = frozenset(
+    {
+        "SAFETY",
+        "RECITATION",
+        "BLOCKLIST",
+        "PROHIBITED_CONTENT",
+        "SPII",
+        "IMAGE_SAFETY",
+        "IMAGE_PROHIBITED_CONTENT",
+        "IMAGE_RECITATION",
+    }
+)
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """Tokens of one line, every count zero or more."""
+
+    prompt_tokens: int = 0
+    candidates_tokens: int = 0
+    thoughts_tokens: int = 0
+    cached_tokens: int = 0
+    tool_prompt_tokens: int = 0
+    audio_prompt_tokens: int = 0
+    image_tokens: int = 0
+
+
+class LineKey:
+    """Our name for a line of one job, echoed by the provider: `k-1f9c03ab-000017`.
+
+    It starts with a letter because Vertex's importer re-types strings that look like numbers. The
+    middle tells rows of another job apart, should an output folder ever hold any.
+    """
+
+    def __init__(self, tag: str) -> None:
+        self._prefix = f"k-{tag}-"
+        self._pattern = re.compile(re.escape(self._prefix) + r"([0-9]{6,9})\Z")
+
+    def of(self, line_number: int) -> str:
+        """Return the key of the line, counted from 1."""
+        return f"{self._prefix}{line_number:06d}"
+
+    def line_number(self, key: object) -> int | None:
+        """Return the line that the key names, or None if it is not a key of this job."""
+        if not isinstance(key, str):
+            return None
+        match = self._pattern.match(key)
+        if match is None or self.of(int(match[1])) != key:
+            return None
+        return int(match[1])
+
+    def find(self, row: bytes) -> int | None:
+        """Return the line named by a row that does not parse, if the key is still readable."""
+        match = re.search(rb'"key"\s*:\s*"(k-[0-9a-f]{1,32}-[0-9]{6,9})"', row)
+        return None if match is None else self.line_number(match[1].decode("ascii"))
+
+
+class Judgement(msgspec.Struct, frozen=True, kw_only=True):
+    """What a provider row says: `status` is empty unless the line failed."""
+
+    outcome: LineOutcome
+    status: str = ""
+    usage: Usage = Usage()
+
+
+def status_text(code: str, message: str) -> str:
+    """Return our own error for a line, in the shape of the provider's: prose, then JSON."""
+    error = {"error": {"code": code, "message": message, "status": "PENSTOCK"}}
+    return f"{message} {msgspec.json.encode(error).decode()}"
+
+
+def judge(status: object, response: object) -> Judgement:
+    """Classify one row by the provider's `status` and `response` members.
+
+    A row has failed if its status is a non-empty string (or anything that is not a string), or if
+    the response has neither candidates nor prompt feedback.
+    """
+    if status not in {"", None} if isinstance(status, str | None) else True:
+        text = status if isinstance(status, str) else msgspec.json.encode(status).decode()
+        return Judgement(outcome=LineOutcome.ERROR, status=text)
+    if not isinstance(response, dict):
+        return _unusable("The provider's row has no response object.")
+    usage = read_usage(response.get("usageMetadata"))
+    if usage is None:
+        return _unusable("The provider's token counts are not whole numbers of zero or more.")
+    candidates = response.get("candidates")
+    if isinstance(candidates, list) and candidates:
+        return Judgement(outcome=_of_candidates(candidates), usage=usage)
+    if isinstance(response.get("promptFeedback"), dict):
+        return Judgement(outcome=LineOutcome.BLOCKED, usage=usage)
+    return _unusable("The provider's response has neither candidates nor prompt feedback.")
+
+
+def _unusable(message: str) -> Judgement:
+    return Judgement(outcome=LineOutcome.ERROR, status=status_text("corrupt_row", message))
+
+
+def _of_candidates(candidates: list[Any]) -> LineOutcome:
+    first = candidates[0]
+    if not isinstance(first, dict):
+        return LineOutcome.EMPTY
+    reason = first.get("finishReason")
+    content = first.get("content")
+    has_parts = isinstance(content, dict) and bool(content.get("parts"))
+    if isinstance(reason, str) and reason in _BLOCKING:
+        return LineOutcome.BLOCKED
+    if reason == "MAX_TOKENS":
+        return LineOutcome.TRUNCATED
+    return LineOutcome.OK if has_parts else LineOutcome.EMPTY
+
+
+_COUNTS: Final = (
+    ("prompt_tokens", "promptTokenCount"),
+    ("candidates_tokens", "candidatesTokenCount"),
+    ("thoughts_tokens", "thoughtsTokenCount"),
+    ("cached_tokens", "cachedContentTokenCount"),
+    ("tool_prompt_tokens", "toolUsePromptTokenCount"),
+)
+
+
+def read_usage(metadata: object) -> Usage | None:
+    """Read `usageMetadata`; None if a count is not a whole number from 0 to `TOKENS_MAX`.
+
+    Absent counts are zero: `totalTokenCount` is sometimes missing on good rows, and prompt blocks
+    carry no candidates. The total is never read, only summed.
+    """
+    if metadata is None:
+        return Usage()
+    if not isinstance(metadata, dict):
+        return None
+    counts: dict[str, int] = {}
+    for ours, theirs in _COUNTS:
+        count = _count(metadata.get(theirs, 0))
+        if count is None:
+            return None
+        counts[ours] = count
+    audio = _modality(metadata.get("promptTokensDetails"), "AUDIO")
+    images = _modality(metadata.get("candidatesTokensDetails"), "IMAGE")
+    if audio is None or images is None:
+        return None
+    return Usage(audio_prompt_tokens=audio, image_tokens=images, **counts)
+
+
+def _count(value: object) -> int | None:
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= TOKENS_MAX:
+        return None
+    return value
+
+
+def _modality(details: object, modality: str) -> int | None:
+    if details is None:
+        return 0
+    if not isinstance(details, list):
+        return None
+    total = 0
+    for detail in details:
+        if not isinstance(detail, dict):
+            return None
+        if detail.get("modality") == modality:
+            count = _count(detail.get("tokenCount", 0))
+            if count is None:
+                return None
+            total += count
+    return total
+
+
+class _Part(msgspec.Struct):
+    text: Any = None
+
+
+class _Content(msgspec.Struct):
+    parts: list[_Part]
+
+
+class _Request(msgspec.Struct):
+    contents: list[_Content]
+
+
+_REQUEST: Final = msgspec.json.Decoder(_Request)
+
+
+def echo_differs(ours: bytes, theirs: bytes) -> bool:
+    """Return whether the echoed request (JSON) is certainly another one than ours (JSON).
+
+    The echo is a re-serialisation (order changes, nulls appear, strings that look like numbers are
+    re-typed), so only what survives that is compared: the text parts of the contents, where both
+    sides have a string. A hash of the whole request would accuse good rows.
+    """
+    mine, echoed = _texts(ours), _texts(theirs)
+    if mine is None or echoed is None:
+        return False
+    if len(mine) != len(echoed):
+        return True
+    return any(
+        isinstance(a, str) and isinstance(b, str) and a != b
+        for a, b in zip(mine, echoed, strict=True)
+    )
+
+
+def _texts(request: bytes) -> list[Any] | None:
+    """Return the text of every part in order, None for parts without; None if unreadable."""
+    try:
+        contents = _REQUEST.decode(request).contents
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return [part.text for content in contents for part in content.parts]
