@@ -1,0 +1,163 @@
+"""The body of `POST /requests` in chunks -> stored, checked, indexed input. No I/O, no waiting.
+
+    chunks -> Body -> InputData -> JsonString -> [Base64] -> JsonlIntake -> write, write_index
+
+`input_data` never exists as a whole: about a megabyte is in memory at any time, or one line of the
+input when that is longer.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from penstock.core.limits import Limits
+from penstock.ingest.body import Body
+from penstock.ingest.decode import Base64, JsonString
+from penstock.ingest.jsonl import JsonlIntake
+
+LEAD_BYTES_MAX: Final = 4_096
+"""White space held back until raw and base64 can be told apart; with more it is raw."""
+
+_LEAD: Final = re.compile(rb"(?:[ \t\r\n]|\xef\xbb\xbf)*+")
+_RAW_STARTS: Final = (b"{", b"[")
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True):
+    """The body without `input_data`."""
+
+    model: str | None
+    """The outer `model`; None if absent. In the flat form it names the Gemini model."""
+
+    payload: dict[str, Any]
+    """The other members of `payload`, in order; of the top level in the flat form."""
+
+    flat: bool
+    """True when `input_data` stood at the top level."""
+
+
+class Accepted(msgspec.Struct, frozen=True, kw_only=True):
+    """A good input: its envelope, requests, stored bytes and their SHA-256 in hexadecimal."""
+
+    envelope: Envelope
+    line_count: int
+    input_bytes: int
+    sha256: str
+
+
+class InputData:
+    """The inside of the `input_data` string; decides whether it is JSONL or base64 of it.
+
+    After leading white space JSONL starts with `{` (or `[`, which is refused by name), base64 never
+    does.
+    """
+
+    def __init__(self, jsonl: JsonlIntake, *, offset: int) -> None:
+        self._jsonl = jsonl
+        self._string = JsonString(self._route, offset=offset)
+        self._base64: Base64 | None = None
+        self._raw = False
+        self._lead = b""
+
+    def feed(self, chunk: bytes, start: int) -> int:
+        """Take `chunk` from `start`; return the index after the closing quote, -1 if it goes on."""
+        end = self._feed_plain_base64(chunk, start)
+        if end is None:
+            end = self._string.feed(chunk, start)
+        if end >= 0:
+            self._close()
+        return end
+
+    def _feed_plain_base64(self, chunk: bytes, start: int) -> int | None:
+        """Decode base64 without un-escaping it first; None when it does hold something else."""
+        if self._base64 is None or not self._string.between:
+            return None
+        quote = chunk.find(b'"', start)
+        stop = len(chunk) if quote < 0 else quote
+        if not self._base64.take(chunk[start:stop]):
+            return None
+        self._string.skip(stop - start)
+        return -1 if quote < 0 else quote + 1
+
+    def _route(self, text: bytes) -> None:
+        if self._raw:
+            self._jsonl.feed(text)
+        elif self._base64:
+            self._base64.feed(text)
+        else:
+            self._decide(text)
+
+    def _decide(self, text: bytes) -> None:
+        """Hold white space back until the first character after it tells the two apart."""
+        self._lead += text
+        start = next(_LEAD.finditer(self._lead)).end()
+        if start == len(self._lead) <= LEAD_BYTES_MAX:
+            return
+        if start > LEAD_BYTES_MAX or self._lead[start : start + 1] in _RAW_STARTS:
+            self._raw = True
+            self._jsonl.feed(self._lead)
+        else:
+            # Offsets in base64 count characters; a byte-order mark is one of three bytes.
+            self._base64 = Base64(self._jsonl.feed, offset=len(self._lead[:start].decode()))
+            self._base64.feed(self._lead[start:])
+        self._lead = b""
+
+    def _close(self) -> None:
+        if self._base64:
+            self._base64.finish()
+        else:
+            self._jsonl.feed(self._lead)
+
+
+class Intake:
+    """Takes the body of `POST /requests` in chunks of any size.
+
+    `write` gets the decoded input in order, 256 KiB at a time; `write_index` gets packed rows
+    (`penstock.ingest.index`). Both are called from within `feed` and `finish`. What they have got
+    is worthless when either raises: the caller discards it.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        *,
+        write: Callable[[bytes], object],
+        write_index: Callable[[bytes], object],
+    ) -> None:
+        self._jsonl = JsonlIntake(limits, write=write, write_index=write_index)
+        self._body = Body(limits, open_input=self._open_input)
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes of the body.
+
+        Raises `InvalidRequest` for the JSON around the lines and for bad base64, `TooLarge` for a
+        limit, `InvalidInput` for a file of the wrong kind, each as soon as it is certain. Bad lines
+        are collected until `finish`, so that all of them are reported. Do not feed again after an
+        error.
+        """
+        self._body.feed(chunk)
+
+    def finish(self) -> Accepted:
+        """Return what was accepted, when the body has ended.
+
+        Raises `InvalidRequest` when the body is cut, `InvalidInput` with the bad lines or when
+        there is no request, `TooLarge` when the last lines exceed a limit.
+        """
+        members = self._body.finish()
+        tally = self._jsonl.finish()
+        top = members.top
+        rest = {name: value for name, value in top.items() if name != "model"}
+        return Accepted(
+            envelope=Envelope(
+                model=top.get("model"),
+                payload=rest if members.flat else top["payload"],
+                flat=members.flat,
+            ),
+            line_count=tally.line_count,
+            input_bytes=tally.input_bytes,
+            sha256=tally.sha256,
+        )
+
+    def _open_input(self, offset: int) -> InputData:
+        return InputData(self._jsonl, offset=offset)

@@ -1,0 +1,268 @@
+r"""Chunks of JSONL -> checked, numbered, indexed lines, in bounded memory.
+
+The core behind every door: the JSON body feeds it what it decodes, other doors feed it what they
+receive. Bytes are cut into blocks of exactly `BLOCK_BYTES` from the start of the input, whatever
+the chunks were, so that every refusal is the same for any chunking. 256 KiB is large enough that
+the cost per call vanishes and small enough that the passes of the line check find it in the cache.
+
+A byte-order mark at the very start is dropped; everything else is stored as sent. Lines end at
+`\n` only, never where `str.splitlines` would also cut (U+2028, `\x0b`, ...); one `\r` before it
+belongs to the line's end.
+"""
+
+import hashlib
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from penstock.core.limits import Limits
+from penstock.errors import InvalidInput, Problem, TooLarge
+from penstock.ingest.check import JSON_SPACE, UTF8_BOM, LineCheck
+from penstock.ingest.index import pack_rows
+
+BLOCK_BYTES: Final = 262_144
+"""Bytes hashed, written and checked at once."""
+
+INDEX_ROWS: Final = 8_192
+"""Index rows collected before they are written."""
+
+_BLANK: Final = b" \t\r\n"
+
+
+class Tally(msgspec.Struct, frozen=True, kw_only=True):
+    """What was stored: request lines, bytes, and the SHA-256 of the bytes in hexadecimal."""
+
+    line_count: int
+    input_bytes: int
+    sha256: str
+
+
+class JsonlIntake:
+    """Takes JSONL in chunks of any size; stores, indexes and judges it.
+
+    `write` gets the bytes to store, in order, `BLOCK_BYTES` each but the last. `write_index` gets
+    packed rows, one for each request line (`penstock.ingest.index`). After the first bad line
+    neither is called again: the input is refused, only the other bad lines are of interest.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        *,
+        write: Callable[[bytes], object],
+        write_index: Callable[[bytes], object],
+    ) -> None:
+        self._limits = limits
+        self._check = LineCheck(limits)
+        self._write = write
+        self._write_index = write_index
+        self._hash = hashlib.sha256()
+        self._head: bytes | None = b""
+        self._sniffing = True
+        self._sniffed_bytes = 0
+        self._sniffed_lines = 0
+        self._pieces: list[bytes] = []
+        self._pieces_bytes = 0
+        self._line_start: list[bytes] = []
+        self._line_start_bytes = 0
+        self._input_bytes = 0
+        self._checked_bytes = 0
+        self._line_number = 0
+        self._line_count = 0
+        self._rows: list[tuple[int, int]] = []
+        self._problems: list[Problem] = []
+        self._problems_total = 0
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes.
+
+        Raises `TooLarge` (`input_too_large`, `too_many_lines`, `line_too_long`) at once, and
+        `InvalidInput` when the file as a whole is something else (`json_array_file`, `utf16`,
+        `compressed_input`). Bad lines are collected until `finish`.
+        """
+        if self._head is not None:
+            data = self._head + data
+            if len(data) < len(UTF8_BOM) and UTF8_BOM.startswith(data):
+                self._head = data
+                return
+            self._head = None
+            data = data.removeprefix(UTF8_BOM)
+        self._take(data)
+
+    def finish(self) -> Tally:
+        """Judge what is left and return what was stored.
+
+        Raises `InvalidInput` with the first `problems_reported_max` problems in the order of lines,
+        or `empty_input` when no line is a request; and what `feed` raises.
+        """
+        if self._head:
+            self._take(self._head)
+        self._flush()
+        if self._line_start_bytes:
+            self._check_lines(b"".join(self._line_start))
+        if self._problems_total:
+            raise self._refusal()
+        if not self._line_count:
+            raise InvalidInput(
+                "The input holds no request.",
+                code="empty_input",
+                hint="Send one JSON object on each line.",
+            )
+        self._write_rows()
+        return Tally(
+            line_count=self._line_count,
+            input_bytes=self._input_bytes,
+            sha256=self._hash.hexdigest(),
+        )
+
+    def _take(self, data: bytes) -> None:
+        room = self._limits.job_bytes_max - self._input_bytes
+        if self._sniffing:
+            self._sniff(data[:room])
+        start = 0
+        while start < min(len(data), room):
+            stop = min(start + BLOCK_BYTES - self._pieces_bytes, len(data), room)
+            self._pieces.append(data[start:stop])
+            self._pieces_bytes += stop - start
+            self._input_bytes += stop - start
+            start = stop
+            if self._pieces_bytes == BLOCK_BYTES:
+                self._flush()
+        if len(data) > room:
+            raise TooLarge(
+                f"The input is larger than {self._limits.job_bytes_max} bytes.",
+                code="input_too_large",
+                hint="Split it into several jobs (limit job_bytes_max).",
+            )
+
+    def _sniff(self, data: bytes) -> None:
+        """Look at the first byte that is not blank; a whole file of the wrong kind starts there."""
+        rest = data.lstrip(_BLANK)
+        blank = len(data) - len(rest)
+        self._sniffed_bytes += blank
+        self._sniffed_lines += data.count(b"\n", 0, blank)
+        self._sniffing = not rest
+        if rest[:1] in _WHOLE_FILES:
+            code, message, hint = _WHOLE_FILES[rest[:1]]
+            problem = Problem(
+                code=code,
+                message=message,
+                hint=hint,
+                line=self._sniffed_lines + 1,
+                offset=self._sniffed_bytes,
+            )
+            raise InvalidInput(
+                f"The input is not JSONL: {message}.",
+                code=code,
+                hint=hint,
+                problems=[problem],
+            )
+
+    def _flush(self) -> None:
+        """Hash, store and check the collected block."""
+        block = b"".join(self._pieces)
+        self._pieces.clear()
+        self._pieces_bytes = 0
+        if not block:
+            return
+        self._hash.update(block)
+        if not self._problems_total:
+            self._write(block)
+        end = block.rfind(b"\n") + 1
+        if end:
+            whole = b"".join((*self._line_start, block[:end]))
+            self._line_start.clear()
+            self._line_start_bytes = 0
+            self._check_lines(whole)
+        if end < len(block):
+            self._line_start.append(block[end:])
+            self._line_start_bytes += len(block) - end
+        # One more byte may come and be the `\r` of the line's end.
+        if self._line_start_bytes > self._limits.line_bytes_max + 1:
+            raise self._too_long(self._line_number + 1, self._checked_bytes)
+
+    def _check_lines(self, whole: bytes) -> None:
+        """Judge lines that are complete; only the very last may lack its line feed."""
+        lines = whole.split(b"\n")
+        if not lines[-1]:
+            lines.pop()
+        quick = self._check.passes(lines, whole)
+        for raw in lines:
+            self._line_number += 1
+            line = raw.removesuffix(b"\r")
+            if len(line) > self._limits.line_bytes_max:
+                raise self._too_long(self._line_number, self._checked_bytes)
+            if quick or line.strip(JSON_SPACE):
+                self._count_line(line)
+                if not quick:
+                    self._check_line(line)
+            self._checked_bytes += len(raw) + 1
+        if len(self._rows) >= INDEX_ROWS:
+            self._write_rows()
+
+    def _count_line(self, line: bytes) -> None:
+        self._line_count += 1
+        if self._line_count > self._limits.job_lines_max:
+            raise TooLarge(
+                f"The input has more than {self._limits.job_lines_max} requests.",
+                code="too_many_lines",
+                hint="Split it into several jobs (limit job_lines_max).",
+            )
+        if not self._problems_total:
+            self._rows.append((self._checked_bytes, len(line)))
+
+    def _check_line(self, line: bytes) -> None:
+        # Words cost time and memory; beyond the reported lines only the count is wanted.
+        if len(self._problems) >= self._limits.problems_reported_max:
+            self._problems_total += self._check.is_bad(line)
+            return
+        problem = self._check.problem(line, self._line_number, self._checked_bytes)
+        if problem:
+            self._problems.append(problem)
+            self._problems_total += 1
+
+    def _write_rows(self) -> None:
+        if self._rows and not self._problems_total:
+            self._write_index(pack_rows(self._rows))
+        self._rows.clear()
+
+    def _too_long(self, number: int, offset: int) -> TooLarge:
+        message = f"line {number} is longer than {self._limits.line_bytes_max} bytes"
+        hint = (
+            "Put large media into Cloud Storage and name it by `fileData` (limit line_bytes_max)."
+        )
+        return TooLarge(
+            f"The input is refused: {message}.",
+            code="line_too_long",
+            hint=hint,
+            problems=[
+                Problem(
+                    code="line_too_long", message=message, hint=hint, line=number, offset=offset
+                )
+            ],
+        )
+
+    def _refusal(self) -> InvalidInput:
+        noun = "request is" if self._line_count == 1 else "requests are"
+        first = ""
+        for problem in self._problems[:1]:
+            first = f" First: line {problem.line}, column {problem.column}: {problem.message}."
+        return InvalidInput(
+            f"{self._problems_total} of {self._line_count} {noun} invalid.{first}",
+            hint="Mend the listed lines and send the file again; nothing was stored.",
+            problems=self._problems,
+            problems_total=self._problems_total,
+        )
+
+
+_WHOLE_FILES: Final = {
+    b"[": (
+        "json_array_file",
+        "the file is one JSON array",
+        "Write its elements one on each line: `jq -c '.[]' file.json > file.jsonl`.",
+    ),
+    b"\xff": ("utf16", "the file is UTF-16 or UTF-32", "Save it as UTF-8."),
+    b"\xfe": ("utf16", "the file is UTF-16", "Save it as UTF-8."),
+    b"\x1f": ("compressed_input", "the file is compressed", "Send it uncompressed."),
+}
