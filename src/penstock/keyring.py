@@ -1,0 +1,65 @@
+"""One master secret, one derived key per purpose.
+
+Keys are separated by HKDF labels, so that what signs a link can never check a password and a leak
+of one derived key says nothing about another. The master comes from the settings, or is made once
+in the data directory with mode 0600. There is no default secret.
+"""
+
+import os
+import secrets
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from penstock.errors import ConfigurationError
+from penstock.settings import Secret
+
+SECRET_CHARS_MIN: Final = 32
+_FILE: Final = "secret"
+
+
+class Purpose(StrEnum):
+    """What a derived key is for."""
+
+    API_KEYS = "penstock/v1/api-keys"
+    DOWNLOADS = "penstock/v1/downloads"
+
+
+class Keyring:
+    """Derives keys from the master secret and keeps it out of sight."""
+
+    def __init__(self, master: Secret) -> None:
+        if len(master.reveal()) < SECRET_CHARS_MIN:
+            raise ConfigurationError(
+                f"The master secret has fewer than {SECRET_CHARS_MIN} characters.",
+                hint="Set PENSTOCK_SECRET to the output of: openssl rand -hex 32",
+            )
+        self._master = master
+
+    @classmethod
+    def open(cls, configured: Secret, data_dir: Path) -> "Keyring":
+        """Return the keyring of the configured secret, or of the data directory's own."""
+        return cls(configured or _of_file(data_dir / _FILE))
+
+    def key(self, purpose: Purpose) -> bytes:
+        """Return the 32 bytes for a purpose."""
+        derivation = HKDF(algorithm=SHA256(), length=32, salt=None, info=purpose.encode())
+        return derivation.derive(self._master.reveal().encode())
+
+
+def _of_file(path: Path) -> Secret:
+    """Read the secret, or make it; two processes that race read the same one."""
+    try:
+        # O_EXCL decides the race; the mode applies from the first byte.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return Secret(path.read_text(encoding="ascii").strip())
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        text = secrets.token_hex(32)
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    return Secret(text)

@@ -1,0 +1,211 @@
+"""Configuration: read once, frozen, passed on.
+
+Precedence: environment over TOML file over defaults. A field `vertex.project` is `project` in the
+table `[vertex]` of the file and `PENSTOCK_VERTEX_PROJECT` in the environment. Nothing else in the
+server reads the environment.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+import msgspec
+
+from penstock.core.limits import Limits
+from penstock.core.models import DEFAULT_MODEL, SEED_CATALOGUE, Model
+from penstock.errors import ConfigurationError
+
+ENV_PREFIX: Final = "PENSTOCK_"
+_NOT_SETTINGS: Final = frozenset({"URL", "API_KEY", "CONFIG", "DEBUG", "ORGANIZATION"})
+"""Environment variables of the client and the command line, with the same prefix."""
+
+
+class Secret:
+    """A text that shows itself to nobody but those who ask."""
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """Return the text."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+
+class VertexSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where batches run."""
+
+    project: str = ""
+    """Google Cloud project id."""
+    bucket: str = ""
+    """Cloud Storage bucket for inputs and outputs; the Vertex service agent must reach it."""
+    prefix: str = "penstock"
+    """Folder inside the bucket."""
+    location: str = ""
+    """Overrides the location of every model; empty means each model's own (Gemini 3: global)."""
+    credentials_file: Path | None = None
+    """Service-account file; without it, application default credentials."""
+    base_url: str = ""
+    """Instead of Google's host, for emulators and private endpoints."""
+    storage_url: str = "https://storage.googleapis.com"
+    """Cloud Storage, or something that speaks its JSON and XML APIs."""
+    access_token: Secret = Secret("")
+    """A token made elsewhere, used as it is; for emulators."""
+
+
+class Timing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long the lifecycle waits, in seconds, and why."""
+
+    poll_seconds_min: float = 5.0
+    """Between polls of a young provider job."""
+    poll_seconds_max: float = 60.0
+    """Between polls of an old one; a poll is one small call and jobs run for hours."""
+    retry_seconds_min: float = 2.0
+    """After the first failure of a call that may be repeated; doubles from there."""
+    retry_seconds_max: float = 120.0
+    """The longest wait between two tries."""
+    send_window_seconds: float = 20.0
+    """From the intent to the POST. A process that was frozen for longer may not send any more,
+    because somebody else may have reconciled meanwhile."""
+    settle_seconds: float = 180.0
+    """From the intent until a create that got no answer has landed or never will."""
+    fence_seconds: float = 30.0
+    """From taking the input away until the last list: a create that read the input just before
+    shows up within this time."""
+    lost_seconds: float = 900.0
+    """How long a provider may not know a job that it had confirmed, before we believe it."""
+    collect_seconds: float = 6 * 3600.0
+    """How long the finished output may be unreadable before the job fails."""
+    stage_seconds: float = 1.0
+    """Between looks for jobs that no workflow works on."""
+    cancel_check_seconds: float = 1.0
+    """Between looks for cancel requests; one query for all jobs."""
+    heartbeat_seconds: float = 2.0
+    """Between two signs of life of a process."""
+    worker_lost_seconds: float = 8.0
+    """Without a heartbeat: then another worker takes over."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that an operator can set."""
+
+    data_dir: Path = Path("penstock-data")
+    """Database, inputs and outputs. A local disk; one server process at a time."""
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: int = 8080
+    """Port to listen on; 0 takes a free one."""
+    public_url: str = ""
+    """How clients reach the server, for download links; empty means the request's own Host."""
+    secret: Secret = Secret("")
+    """Master secret of at least 32 characters; without it, one is made in the data directory."""
+    download_seconds: int = 3600
+    """How long a download link works."""
+    collect_concurrency: int = 1
+    """Outputs merged at the same time; each takes a core."""
+    prepare_concurrency: int = 2
+    """Inputs uploaded at the same time."""
+    jobs_in_flight_max: int = 500
+    """Provider jobs that one process watches."""
+    default_model: str = DEFAULT_MODEL
+    """The Gemini model of submissions that name none."""
+    allow_public_bind: bool = False
+    """Permit plain HTTP on an address other than loopback, behind a proxy that speaks TLS."""
+    vertex: VertexSettings = VertexSettings()
+    limits: Limits = Limits()
+    timing: Timing = Timing()
+    models: dict[str, dict[str, Any]] = {}
+    """Models to add, replace or alias, by id; see docs/settings.md."""
+
+
+def load(
+    environ: Mapping[str, str],
+    file: Path | None = None,
+    overrides: Mapping[str, Any] = MappingProxyType({}),
+) -> Settings:
+    """Return the settings; raise `ConfigurationError` naming the setting that is wrong."""
+    return build({**read(environ, file), **overrides})
+
+
+def read(environ: Mapping[str, str], file: Path | None = None) -> dict[str, Any]:
+    """Return the values of file and environment, merged and not yet checked."""
+    values = _read_file(file) if file else {}
+    for name, text in environ.items():
+        if name.startswith(ENV_PREFIX) and name[len(ENV_PREFIX) :] not in _NOT_SETTINGS:
+            _put(values, name, text)
+    return values
+
+
+def emulator_values(url: str) -> dict[str, str]:
+    """Return the `vertex` settings that send everything to an emulator instead of Google."""
+    return {
+        "project": "penstock-emulator",
+        "bucket": "penstock",
+        "base_url": url,
+        "storage_url": url,
+        "access_token": "emulator",
+    }
+
+
+def build(values: Mapping[str, Any]) -> Settings:
+    """Check nested values and freeze them."""
+    try:
+        settings = msgspec.convert(values, Settings, strict=False, dec_hook=_decode)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(
+            f"A setting is wrong: {error}.", hint="docs/settings.md lists them all."
+        ) from error
+    catalogue(settings)
+    return settings
+
+
+def catalogue(settings: Settings) -> dict[str, Model]:
+    """Return the seed's models with the operator's changes on top."""
+    models = dict(SEED_CATALOGUE)
+    for model_id, changes in settings.models.items():
+        base = models.get(model_id) or models.get(str(changes.get("provider_model")))
+        values = {} if base is None else msgspec.to_builtins(base)
+        try:
+            models[model_id] = msgspec.convert({**values, **changes, "id": model_id}, Model)
+        except msgspec.ValidationError as error:
+            raise ConfigurationError(f"The model {model_id} is wrong: {error}.") from error
+    if settings.default_model not in models:
+        raise ConfigurationError(
+            f"default_model is {settings.default_model!r}, which is not in the catalogue.",
+            hint=f"Known models: {', '.join(sorted(models))}.",
+        )
+    return models
+
+
+def _decode(kind: type, value: object) -> object:
+    if isinstance(value, kind):
+        return value
+    if kind is Secret and isinstance(value, str):
+        return Secret(value)
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise NotImplementedError(kind)
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError(f"The settings file {file} cannot be read: {error}.") from error
+
+
+def _put(values: dict[str, Any], name: str, text: str) -> None:
+    """Set one environment variable; its first word may be a table's name."""
+    field = name[len(ENV_PREFIX) :].lower()
+    table, _, rest = field.partition("_")
+    if table in {"vertex", "limits", "timing"} and rest:
+        values[table] = {**values.get(table, {}), rest: text}
+    else:
+        values[field] = text

@@ -1,0 +1,102 @@
+"""Opening the database safely.
+
+SQLite 3.7.0 to 3.51.2 can corrupt a WAL database when several connections write and checkpoint
+(reference/reliability.md 0.4), which is exactly what we do. So WAL is used only from 3.51.3 on and
+an old library gets a rollback journal: slower, and an honest fallback. `synchronous` is never below
+FULL, because an answer of 200 promises that the row survives a power cut.
+"""
+
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from penstock.errors import ConfigurationError
+
+T = TypeVar("T")
+
+WAL_SAFE_SINCE: Final = (3, 51, 3)
+BUSY_TIMEOUT_MS: Final = 30_000
+"""Longer than any transaction of ours; a shorter one turns a slow disk into errors."""
+
+
+def journal_of(version: tuple[int, ...]) -> tuple[str, str]:
+    """Return (journal_mode, synchronous) that are safe on this SQLite version."""
+    # EXTRA also syncs the directory after the journal is deleted; without it a power cut can bring
+    # a committed transaction's journal back and roll it back.
+    return ("wal", "FULL") if version >= WAL_SAFE_SINCE else ("delete", "EXTRA")
+
+
+def typed(row: Mapping[Any, Any], kind: type[T]) -> T:
+    """Return a result row as a Struct; SQLAlchemy's column names are not plain strings."""
+    return msgspec.convert({str(name): value for name, value in row.items()}, kind)
+
+
+def sqlite_url(path: Path) -> str:
+    """Return the URL of a SQLite file for the synchronous driver."""
+    return f"sqlite:///{path}"
+
+
+def prepare_connection(connection: Any, _record: object = None) -> None:  # noqa: ANN401
+    """Set the pragmas of one new SQLite connection (any DB-API connection object)."""
+    journal, synchronous = journal_of(sqlite3.sqlite_version_info)
+    cursor = connection.cursor()
+    for pragma in (
+        f"busy_timeout={BUSY_TIMEOUT_MS}",
+        f"journal_mode={journal}",
+        f"synchronous={synchronous}",
+        "foreign_keys=ON",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def open_sqlite(path: Path) -> AsyncEngine:
+    """Return an engine on a SQLite file; writes begin IMMEDIATE so that they queue, not fail."""
+    engine = create_async_engine(
+        f"sqlite+aiosqlite:///{path}",
+        pool_size=4,
+        max_overflow=4,
+        # Errors quote their statement; its values (digests, payloads) stay out of logs.
+        hide_parameters=True,
+    )
+
+    @sa.event.listens_for(engine.sync_engine, "connect")
+    def _on_connect(connection: Any, record: object) -> None:  # noqa: ANN401
+        # The driver's own implicit BEGIN is DEFERRED: two readers that both want to write would
+        # fail at once with "database is locked" instead of waiting for their turn.
+        connection.isolation_level = None
+        prepare_connection(connection, record)
+
+    @sa.event.listens_for(engine.sync_engine, "begin")
+    def _on_begin(connection: sa.Connection) -> None:
+        readonly = connection.get_execution_options().get("penstock_readonly", False)
+        connection.exec_driver_sql("BEGIN" if readonly else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def migrate(path: Path) -> None:
+    """Bring the schema of a SQLite file to this version; a newer schema is refused."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    engine = sa.create_engine(sqlite_url(path))
+    sa.event.listen(engine, "connect", prepare_connection)
+    try:
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    except CommandError as error:
+        raise ConfigurationError(
+            f"The database {path.name} was written by another version of Penstock: {error}",
+            hint="Start the version that wrote it, or a newer one.",
+        ) from error
+    finally:
+        engine.dispose()

@@ -1,0 +1,361 @@
+"""Jobs, their attempts and their events.
+
+Every change of state is guarded twice: `core.state` says which moves exist, and the UPDATE repeats
+it in its WHERE, so that a stale writer changes no row and is told so by `False`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from penstock.core.job import Attempt, Counts, Job, JobId, OrgId
+from penstock.core.state import TERMINAL, JobState, sources_of
+from penstock.store import tables
+from penstock.store.database import typed
+
+_OPEN = tuple(state.value for state in JobState if state not in TERMINAL)
+
+
+class OpenJob(msgspec.Struct, frozen=True, kw_only=True):
+    """What the engine needs to know of a job that has not ended."""
+
+    id: JobId
+    state: JobState
+    run: int
+    updated_at: float
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """Which jobs of a tenant to list, newest first."""
+
+    states: frozenset[JobState] | None = None
+    limit: int = 50
+    offset: int = 0
+    before: tuple[float, str] | None = None
+    """(created_at, id) of the last job of the page before; `offset` is then ignored."""
+
+
+class Finish(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that is written with a terminal state, in its transaction."""
+
+    state: JobState
+    detail: str
+    counts: Counts | None = None
+    cost_micro_dollars: int | None = None
+    output_bytes: int | None = None
+    output_sha256: str | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+
+
+class Jobs:
+    """Queries on jobs; one instance per engine."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._reader = engine.execution_options(penstock_readonly=True)
+
+    # -- what the API asks ---------------------------------------------------------------------
+
+    async def add(self, job: Job) -> None:
+        """Commit a new job with its first event; durable when this returns."""
+        row = msgspec.structs.asdict(job) | {
+            "payload": msgspec.json.encode(job.payload).decode(),
+            "counts": None,
+        }
+        async with self._engine.begin() as connection:
+            await connection.execute(tables.jobs.insert().values(**row))
+            await _event(connection, job.id, job.created_at, "accepted", f"{job.line_count} lines")
+
+    async def get(self, org_id: OrgId, job_id: str) -> Job | None:
+        """Return the job if it is this tenant's; an absent and a foreign id look the same."""
+        query = sa.select(tables.jobs).where(
+            tables.jobs.c.id == job_id, tables.jobs.c.org_id == org_id
+        )
+        return await self._one(query)
+
+    async def page(self, org_id: OrgId, page: Page) -> list[Job]:
+        """Return one page of a tenant's jobs, newest first."""
+        columns = tables.jobs.c
+        query = self._of_tenant(sa.select(tables.jobs), org_id, page)
+        if page.before is not None:
+            query = query.where(sa.tuple_(columns.created_at, columns.id) < sa.tuple_(*page.before))
+        else:
+            query = query.offset(page.offset)
+        query = query.order_by(columns.created_at.desc(), columns.id.desc()).limit(page.limit)
+        async with self._reader.connect() as connection:
+            rows = (await connection.execute(query)).mappings().all()
+        return [_job(row) for row in rows]
+
+    async def count(self, org_id: OrgId, page: Page) -> int:
+        """Return how many jobs the page's filter selects in all."""
+        query = self._of_tenant(sa.select(sa.func.count()).select_from(tables.jobs), org_id, page)
+        async with self._reader.connect() as connection:
+            return int((await connection.execute(query)).scalar_one())
+
+    async def request_cancel(self, org_id: OrgId, job_id: str, at: float) -> bool:
+        """Commit the owner's wish to cancel; False if the job has ended or is not this tenant's."""
+        async with self._engine.begin() as connection:
+            changed = await connection.execute(
+                tables.jobs.update()
+                .where(
+                    tables.jobs.c.id == job_id,
+                    tables.jobs.c.org_id == org_id,
+                    tables.jobs.c.state.in_(_OPEN),
+                    tables.jobs.c.cancel_requested_at.is_(None),
+                )
+                .values(cancel_requested_at=at, updated_at=at, status_detail="Cancel requested.")
+            )
+            if changed.rowcount == 1:
+                await _event(connection, job_id, at, "cancel_requested", "")
+                return True
+            row = await connection.execute(
+                sa.select(tables.jobs.c.cancel_requested_at).where(
+                    tables.jobs.c.id == job_id,
+                    tables.jobs.c.org_id == org_id,
+                    tables.jobs.c.state.in_(_OPEN),
+                )
+            )
+            return row.first() is not None
+
+    # -- what the lifecycle asks ---------------------------------------------------------------
+
+    async def load(self, job_id: str) -> Job | None:
+        """Return the job whoever owns it; for the lifecycle and signed downloads only."""
+        return await self._one(sa.select(tables.jobs).where(tables.jobs.c.id == job_id))
+
+    async def open_jobs(self) -> list[OpenJob]:
+        """Return every job that has not ended, oldest change first."""
+        columns = tables.jobs.c
+        query = (
+            sa.select(columns.id, columns.state, columns.run, columns.updated_at)
+            .where(columns.state.in_(_OPEN))
+            .order_by(columns.updated_at)
+        )
+        async with self._reader.connect() as connection:
+            rows = (await connection.execute(query)).mappings().all()
+        return [typed(row, OpenJob) for row in rows]
+
+    async def cancel_requested(self) -> set[JobId]:
+        """Return the ids of open jobs whose owner wants them cancelled."""
+        query = sa.select(tables.jobs.c.id).where(
+            tables.jobs.c.state.in_(_OPEN), tables.jobs.c.cancel_requested_at.is_not(None)
+        )
+        async with self._reader.connect() as connection:
+            return {JobId(row[0]) for row in await connection.execute(query)}
+
+    async def all_ids(self) -> set[str]:
+        """Return the ids of all jobs, to find bytes that belong to none."""
+        async with self._reader.connect() as connection:
+            return {row[0] for row in await connection.execute(sa.select(tables.jobs.c.id))}
+
+    async def move(self, job_id: JobId, to: JobState, at: float, **fields: Any) -> bool:  # noqa: ANN401
+        """Move the job to a state that is not terminal; False if it may not go there any more."""
+        detail = fields.get("status_detail", "")
+        async with self._engine.begin() as connection:
+            moved = await _move(connection, job_id, to, {"updated_at": at, **fields})
+            if moved:
+                await _event(connection, job_id, at, to.value, detail)
+        return moved
+
+    async def note(self, job_id: JobId, at: float, **fields: Any) -> None:  # noqa: ANN401
+        """Write what is known of an open job (`status_detail`, `provider_state` …)."""
+        async with self._engine.begin() as connection:
+            await connection.execute(
+                tables.jobs.update()
+                .where(tables.jobs.c.id == job_id, tables.jobs.c.state.in_(_OPEN))
+                .values(updated_at=at, **fields)
+            )
+
+    async def next_run(self, job_id: JobId, run: int, at: float, detail: str) -> bool:
+        """Count one more start of the job's phase; False if somebody else counted it first."""
+        async with self._engine.begin() as connection:
+            changed = await connection.execute(
+                tables.jobs.update()
+                .where(tables.jobs.c.id == job_id, tables.jobs.c.run == run)
+                .values(run=run + 1, updated_at=at)
+            )
+            if changed.rowcount == 1:
+                await _event(connection, job_id, at, "restarted", detail)
+        return changed.rowcount == 1
+
+    async def intend(self, attempt: Attempt) -> bool:
+        """Commit the intent to create a provider job, before the create is sent.
+
+        False if the job is not PREPARED any more: then nobody may send anything.
+        """
+        async with self._engine.begin() as connection:
+            moved = await _move(
+                connection,
+                attempt.job_id,
+                JobState.SUBMITTING,
+                {"attempt": attempt.number, "updated_at": attempt.intent_at},
+                only_from=JobState.PREPARED,
+            )
+            if moved:
+                await connection.execute(
+                    tables.attempts.insert().values(**msgspec.structs.asdict(attempt))
+                )
+                await _event(
+                    connection,
+                    attempt.job_id,
+                    attempt.intent_at,
+                    "intent",
+                    f"attempt {attempt.number}",
+                )
+        return moved
+
+    async def record_provider_job(
+        self, job_id: JobId, number: int, name: str, at: float, kind: str
+    ) -> bool:
+        """Commit the provider job's name and move to RUNNING; `kind` is created or adopted."""
+        async with self._engine.begin() as connection:
+            moved = await _move(
+                connection,
+                job_id,
+                JobState.RUNNING,
+                {
+                    "provider_job": name,
+                    "provider_state": "JOB_STATE_PENDING",
+                    "status_detail": "The provider has the job.",
+                    "updated_at": at,
+                },
+            )
+            if moved:
+                await connection.execute(
+                    tables.attempts.update()
+                    .where(tables.attempts.c.job_id == job_id, tables.attempts.c.number == number)
+                    .values(provider_job=name)
+                )
+                await _event(connection, job_id, at, kind, name)
+        return moved
+
+    async def fence(self, job_id: JobId, number: int, at: float, provider_input: str) -> None:
+        """Record that the attempt's input has moved, so that a late create of it runs nothing."""
+        async with self._engine.begin() as connection:
+            await connection.execute(
+                tables.jobs.update()
+                .where(tables.jobs.c.id == job_id)
+                .values(provider_input=provider_input, updated_at=at)
+            )
+            await connection.execute(
+                tables.attempts.update()
+                .where(tables.attempts.c.job_id == job_id, tables.attempts.c.number == number)
+                .values(fenced_at=at)
+            )
+            await _event(connection, job_id, at, "fenced", f"attempt {number}")
+
+    async def attempts(self, job_id: JobId) -> list[Attempt]:
+        """Return the job's attempts, oldest first."""
+        query = (
+            sa.select(tables.attempts)
+            .where(tables.attempts.c.job_id == job_id)
+            .order_by(tables.attempts.c.number)
+        )
+        async with self._reader.connect() as connection:
+            rows = (await connection.execute(query)).mappings().all()
+        return [typed(row, Attempt) for row in rows]
+
+    async def finish(self, job_id: JobId, at: float, finish: Finish) -> bool:
+        """Write terminal state, result and ledger in one transaction; False if already ended."""
+        values = msgspec.structs.asdict(finish)
+        values["status_detail"] = values.pop("detail")
+        values.pop("state")
+        counts = finish.counts
+        values["counts"] = None if counts is None else msgspec.json.encode(counts).decode()
+        async with self._engine.begin() as connection:
+            moved = await _move(
+                connection, job_id, finish.state, values | {"updated_at": at, "finished_at": at}
+            )
+            if moved:
+                await _event(connection, job_id, at, finish.state.value, finish.detail)
+                if counts is not None:
+                    await _bill(connection, job_id, at, counts, finish.cost_micro_dollars)
+        return moved
+
+    async def event(self, job_id: JobId, at: float, kind: str, detail: str) -> None:
+        """Append one event to the job's history."""
+        async with self._engine.begin() as connection:
+            await _event(connection, job_id, at, kind, detail)
+
+    async def events(self, job_id: JobId) -> Sequence[tuple[str, str]]:
+        """Return (kind, detail) of the job's history, oldest first."""
+        query = (
+            sa.select(tables.events.c.kind, tables.events.c.detail)
+            .where(tables.events.c.job_id == job_id)
+            .order_by(tables.events.c.id)
+        )
+        async with self._reader.connect() as connection:
+            return [(row[0], row[1]) for row in await connection.execute(query)]
+
+    # -- shared ---------------------------------------------------------------------------------
+
+    @staticmethod
+    def _of_tenant(query: sa.Select[Any], org_id: OrgId, page: Page) -> sa.Select[Any]:
+        query = query.where(tables.jobs.c.org_id == org_id)
+        if page.states is not None:
+            query = query.where(tables.jobs.c.state.in_([state.value for state in page.states]))
+        return query
+
+    async def _one(self, query: sa.Select[Any]) -> Job | None:
+        async with self._reader.connect() as connection:
+            row = (await connection.execute(query)).mappings().first()
+        return None if row is None else _job(row)
+
+
+async def _move(
+    connection: AsyncConnection,
+    job_id: JobId,
+    to: JobState,
+    values: Mapping[str, Any],
+    *,
+    only_from: JobState | None = None,
+) -> bool:
+    sources = sources_of(to) if only_from is None else sources_of(to) & {only_from}
+    changed = await connection.execute(
+        tables.jobs.update()
+        .where(tables.jobs.c.id == job_id, tables.jobs.c.state.in_([s.value for s in sources]))
+        .values(state=to.value, **values)
+    )
+    return changed.rowcount == 1
+
+
+async def _event(
+    connection: AsyncConnection, job_id: str, at: float, kind: str, detail: str
+) -> None:
+    await connection.execute(
+        tables.events.insert().values(job_id=job_id, at=at, kind=kind, detail=detail)
+    )
+
+
+async def _bill(
+    connection: AsyncConnection, job_id: JobId, at: float, counts: Counts, cost: int | None
+) -> None:
+    job = (
+        await connection.execute(
+            sa.select(tables.jobs.c.org_id, tables.jobs.c.attempt).where(tables.jobs.c.id == job_id)
+        )
+    ).one()
+    await connection.execute(
+        tables.ledger.insert().values(
+            org_id=job.org_id,
+            job_id=job_id,
+            attempt=job.attempt,
+            kind="usage",
+            at=at,
+            lines=counts.successful,
+            prompt_tokens=counts.prompt_tokens,
+            output_tokens=counts.candidates_tokens + counts.thoughts_tokens,
+            micro_dollars=cost,
+        )
+    )
+
+
+def _job(row: Mapping[Any, Any]) -> Job:
+    values = {str(name): value for name, value in row.items()}
+    values["payload"] = msgspec.json.decode(values["payload"])
+    values["counts"] = msgspec.json.decode(values["counts"]) if values["counts"] else None
+    return msgspec.convert(values, Job)

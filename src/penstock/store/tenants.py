@@ -1,0 +1,114 @@
+"""Organisations, users, memberships and API keys."""
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from penstock.core.job import OrgId
+from penstock.store import tables
+from penstock.store.database import typed
+
+
+class Key(msgspec.Struct, frozen=True, kw_only=True):
+    """One API key as stored: the secret itself is nowhere."""
+
+    id: str
+    org_id: OrgId
+    user_id: str
+    name: str
+    digest: str
+    created_at: float
+    expires_at: float | None = None
+    revoked_at: float | None = None
+    last_used_at: float | None = None
+
+
+class Tenants:
+    """Queries on who may do what; one instance per engine."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._reader = engine.execution_options(penstock_readonly=True)
+
+    async def has_keys(self) -> bool:
+        """Return whether any key was ever made; a server without one is new."""
+        async with self._reader.connect() as connection:
+            row = await connection.execute(sa.select(tables.keys.c.id).limit(1))
+            return row.first() is not None
+
+    async def ensure_org(self, org_id: OrgId, name: str, at: float) -> None:
+        """Create the organisation unless it exists."""
+        async with self._engine.begin() as connection:
+            found = await connection.execute(
+                sa.select(tables.orgs.c.id).where(tables.orgs.c.id == org_id)
+            )
+            if found.first() is None:
+                await connection.execute(
+                    tables.orgs.insert().values(id=org_id, name=name, created_at=at)
+                )
+
+    async def ensure_user(self, user_id: str, org_id: OrgId, role: str, at: float) -> None:
+        """Create the user and the membership unless they exist."""
+        async with self._engine.begin() as connection:
+            found = await connection.execute(
+                sa.select(tables.users.c.id).where(tables.users.c.id == user_id)
+            )
+            if found.first() is None:
+                await connection.execute(
+                    tables.users.insert().values(id=user_id, name=user_id, created_at=at)
+                )
+            member = await connection.execute(
+                sa.select(tables.memberships.c.role).where(
+                    tables.memberships.c.org_id == org_id,
+                    tables.memberships.c.user_id == user_id,
+                )
+            )
+            if member.first() is None:
+                await connection.execute(
+                    tables.memberships.insert().values(org_id=org_id, user_id=user_id, role=role)
+                )
+
+    async def put_key(self, key: Key) -> None:
+        """Store a key, in place of one with the same id."""
+        async with self._engine.begin() as connection:
+            await connection.execute(tables.keys.delete().where(tables.keys.c.id == key.id))
+            await connection.execute(tables.keys.insert().values(**msgspec.structs.asdict(key)))
+
+    async def key(self, key_id: str) -> Key | None:
+        """Return the key by its public id, revoked and expired ones too."""
+        async with self._reader.connect() as connection:
+            query = sa.select(tables.keys).where(tables.keys.c.id == key_id)
+            row = (await connection.execute(query)).mappings().first()
+        return None if row is None else typed(row, Key)
+
+    async def keys(self) -> list[Key]:
+        """Return all keys, oldest first."""
+        async with self._reader.connect() as connection:
+            query = sa.select(tables.keys).order_by(tables.keys.c.created_at, tables.keys.c.id)
+            rows = (await connection.execute(query)).mappings().all()
+        return [typed(row, Key) for row in rows]
+
+    async def revoke_key(self, key_id: str, at: float) -> bool:
+        """Revoke the key from now on; False if there is no such key or it was revoked before."""
+        async with self._engine.begin() as connection:
+            changed = await connection.execute(
+                tables.keys.update()
+                .where(tables.keys.c.id == key_id, tables.keys.c.revoked_at.is_(None))
+                .values(revoked_at=at)
+            )
+        return changed.rowcount == 1
+
+    async def touch_key(self, key_id: str, at: float) -> None:
+        """Record that the key was used."""
+        async with self._engine.begin() as connection:
+            await connection.execute(
+                tables.keys.update().where(tables.keys.c.id == key_id).values(last_used_at=at)
+            )
+
+    async def is_member(self, org_id: str, user_id: str) -> bool:
+        """Return whether the user belongs to the organisation."""
+        query = sa.select(tables.memberships.c.role).where(
+            tables.memberships.c.org_id == org_id, tables.memberships.c.user_id == user_id
+        )
+        async with self._reader.connect() as connection:
+            return (await connection.execute(query)).first() is not None
