@@ -1,0 +1,1 @@
+"""Bytes: the local spool that promises durability, and the provider's bucket."""

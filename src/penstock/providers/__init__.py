@@ -1,0 +1,1 @@
+"""Who runs the batches: the protocol and its implementations."""
