@@ -1,0 +1,198 @@
+"""The work of one running job: import, answers, export. Runs in a thread, never on the event loop.
+
+Nothing in here decides a state. The engine (`jobs.py`) starts a run, asks for what it found, and
+decides from the timeline how many rows become visible.
+"""
+
+import math
+import threading
+from contextlib import ExitStack
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import IO, Final, NamedTuple
+
+from penstock.emulator.answers import Answerer
+from penstock.emulator.faults import Faults, Subject
+from penstock.emulator.importer import Importer, ImportRefusal
+from penstock.emulator.job_record import Job
+from penstock.emulator.objects import COPY_CHUNK_BYTES, Attributes, Incoming, ObjectStore
+from penstock.emulator.output import RowLedger, RowOptions, RowWriter, Timeline, shuffled
+from penstock.emulator.settings import EmulatorSettings
+from penstock.emulator.timestamps import SECOND_US, rfc3339
+
+# The defaults that a test sees at speed 1, in seconds.
+RUNNING_SECONDS: Final = 40.0
+RUNNING_SECONDS_PER_LINE: Final = 0.01
+_SHARD_ATTRIBUTES: Final = Attributes(content_type="application/octet-stream")
+
+
+class Aborted(Exception):
+    """The emulator is shutting down; the job stays RUNNING and is run again after the restart."""
+
+
+class Findings(NamedTuple):
+    """What a finished run knows: its timeline and its ledger, or why it failed."""
+
+    timeline: Timeline | None = None
+    ledger: RowLedger | None = None
+    refusal: ImportRefusal | None = None
+
+
+class JobRun:
+    """One attempt to work through a job's input."""
+
+    def __init__(
+        self, job: Job, store: ObjectStore, faults: Faults, settings: EmulatorSettings
+    ) -> None:
+        self._job = job
+        self._store = store
+        self._faults = faults
+        self._settings = settings
+        self._aborted = threading.Event()
+        self._subject = Subject(display_name=job.display_name)
+        self.rows_path = settings.data_dir / "work" / f"{job.id}.jsonl"
+
+    def abort(self) -> None:
+        """Stop at the next row."""
+        self._aborted.set()
+
+    def work(self) -> Findings:
+        """Import and answer. Aborted when told to stop; a refusal is a finding, not an error."""
+        with ExitStack() as open_files:
+            try:
+                importer, sources = self._import(open_files)
+            except ImportRefusal as refusal:
+                return Findings(refusal=refusal)
+            rows = len(importer.lines)
+            timeline = self._plan(rows, importer.delay_seconds)
+            options = RowOptions(
+                no_total=self._has_mode("no_total"), retype=self._has_mode("retype")
+            )
+            answerer = Answerer(model=self._job.model, seed=self._settings.seed)
+            ledger = RowWriter(answerer, timeline, options).write(
+                self.rows_path,
+                sources,
+                importer.lines,
+                shuffled(rows, f"{self._settings.seed}|{rows}"),
+                self._check_not_aborted,
+            )
+        return Findings(timeline=timeline, ledger=ledger)
+
+    def _plan(self, rows: int, delay_seconds: float) -> Timeline:
+        seconds = RUNNING_SECONDS + RUNNING_SECONDS_PER_LINE * rows + delay_seconds
+        started_us = self._job.started_us or self._job.created_us
+        length_us = math.ceil(seconds / self._settings.speed * SECOND_US)
+        return Timeline(started_us, started_us + length_us, rows)
+
+    def _check_not_aborted(self) -> None:
+        if self._aborted.is_set():
+            raise Aborted
+
+    def _has_mode(self, mode: str) -> bool:
+        return self._faults.peek(mode, None, self._subject) is not None
+
+    def _import(self, open_files: ExitStack) -> tuple[Importer, list[IO[bytes]]]:
+        self._check_buckets()
+        importer = Importer()
+        sources: list[IO[bytes]] = []
+        for uri in self._job.input_uris:
+            for path in self._input_paths(uri):
+                sources.append(open_files.enter_context(importer.read_file(path)))
+                self._check_not_aborted()
+        importer.finish()
+        return importer, sources
+
+    def _check_buckets(self) -> None:
+        for uri in (*self._job.input_uris, self._job.output_prefix):
+            bucket, _ = split_uri(uri)
+            if self._store.bucket_created_us(bucket) is None:
+                raise ImportRefusal(
+                    9,
+                    f"Failed to get GCS bucket location for {bucket}. Please make sure the bucket "
+                    "exists and the service agent has storage.buckets.get permission.",
+                )
+
+    def _input_paths(self, uri: str) -> list[Path]:
+        bucket, name = split_uri(uri)
+        refused = self._faults.take("status", "job_input", Subject(path=f"{bucket}/{name}"))
+        if refused is not None:
+            raise ImportRefusal(
+                7, f"Service account doesn't have sufficient permission to read {uri}."
+            )
+        if "*" in name:
+            found = [
+                stored
+                for stored in self._store.matching(bucket, name.partition("*")[0])
+                if fnmatchcase(stored.name, name)
+            ]
+        else:
+            only = self._store.find(bucket, name)
+            found = [] if only is None else [only]
+        if not found:
+            raise _gone(uri)
+        return [self._store.path(stored) for stored in found]
+
+    def export(self, directory: str, ledger: RowLedger, rows: int, shards: int) -> None:
+        """Make the first `rows` rows visible as objects in `directory`.
+
+        ImportRefusal with code 7 where a rule forbids the writing: the work is lost then.
+        """
+        bucket, prefix = split_uri(directory)
+        target = f"{prefix}/predictions.jsonl"
+        if self._faults.take("status", "job_output", Subject(path=f"{bucket}/{target}")):
+            raise ImportRefusal(
+                7,
+                f"Service account service-{self._settings.project_number}"
+                "@gcp-sa-aiplatform.iam.gserviceaccount.com doesn't have sufficient permission "
+                f'"storage.objects.create" to write gs://{bucket}/{target}.',
+            )
+        if self._has_mode("incremental"):
+            name = f"{prefix}/incremental_predictions.jsonl"
+            self._put((bucket, name), 0, ledger.bytes_of(rows // 2))
+        lacking = self._faults.take("missing_shard", None, self._subject)
+        for shard in range(shards):
+            if lacking is not None and lacking.missing_shard == shard:
+                continue
+            first, last = rows * shard // shards, rows * (shard + 1) // shards
+            name = target if shards == 1 else f"{target}-{shard:05}-of-{shards:05}"
+            self._put((bucket, name), ledger.bytes_of(first), ledger.bytes_of(last))
+
+    def _put(self, target: tuple[str, str], first: int, end: int) -> None:
+        # Without MD5, as objects that a service composes; it would cost as much as the answers.
+        with self._store.incoming(with_md5=False) as incoming:
+            if first == 0 and end == self.rows_path.stat().st_size:
+                incoming.link(self.rows_path)
+            else:
+                self._copy_rows(incoming, first, end)
+            self._store.commit(incoming, target, _SHARD_ATTRIBUTES)
+
+    def _copy_rows(self, incoming: Incoming, first: int, end: int) -> None:
+        with self.rows_path.open("rb") as rows:
+            rows.seek(first)
+            left = end - first
+            while left > 0 and (chunk := rows.read(min(left, COPY_CHUNK_BYTES))):
+                incoming.write(chunk)
+                left -= len(chunk)
+
+    def forget(self) -> None:
+        """Remove what the run left on disk."""
+        self.rows_path.unlink(missing_ok=True)
+
+
+def _gone(uri: str) -> ImportRefusal:
+    return ImportRefusal(
+        3,
+        "Failed to import data. Please check 'Prepare input' section in the batch prediction "
+        f"documentation for the input format. Error: Not found: URI {uri}",
+    )
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Bucket and name of `gs://bucket/name`; the name may be empty."""
+    bucket, _, name = uri.removeprefix("gs://").partition("/")
+    return bucket, name.rstrip("/")
+
+
+def output_directory(job: Job) -> str:
+    """Two jobs made in the same instant with the same prefix share it: Google's trap."""
+    return f"{job.output_prefix.rstrip('/')}/prediction-model-{rfc3339(job.created_us)}"
