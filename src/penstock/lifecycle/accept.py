@@ -1,0 +1,107 @@
+"""Give every open job a workflow: new ones, and those whose workflow died of an error.
+
+The API only commits a row; this loop finds it. It is also the safety net: whatever goes wrong
+between a row and its workflow, the next look repairs it, because workflow ids are deterministic and
+starting one twice is a no-op.
+"""
+
+import asyncio
+import logging
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final, Protocol
+
+from penstock.core.job import JobId
+from penstock.core.state import JobState
+from penstock.lifecycle.ports import Ports
+from penstock.store.jobs import OpenJob
+
+_log = logging.getLogger(__name__)
+
+DOUBT_SECONDS: Final = 15.0
+"""After this long without a change, the loop asks whether the job's workflow is still alive."""
+
+
+class Phase(StrEnum):
+    """The workflows of a job, each on its own queue with its own concurrency."""
+
+    PREPARE = "prepare"
+    RUN = "run"
+    COLLECT = "collect"
+
+
+PHASES: Final = MappingProxyType(
+    {
+        JobState.ACCEPTED: Phase.PREPARE,
+        JobState.PREPARED: Phase.RUN,
+        JobState.SUBMITTING: Phase.RUN,
+        JobState.RUNNING: Phase.RUN,
+        JobState.COLLECTING: Phase.COLLECT,
+    }
+)
+
+
+class Workflows(Protocol):
+    """What the loop asks of the engine."""
+
+    async def start(self, phase: Phase, job_id: JobId, run: int) -> None:
+        """Enqueue the workflow; one that exists already stays as it is."""
+        ...
+
+    async def is_dead(self, phase: Phase, job_id: JobId, run: int) -> bool:
+        """Return whether the workflow has ended, whichever way."""
+        ...
+
+
+class Stager:
+    """The loop; `nudge` wakes it before its time."""
+
+    def __init__(self, ports: Ports, workflows: Workflows) -> None:
+        self._ports = ports
+        self._workflows = workflows
+        self._started: set[tuple[Phase, JobId, int]] = set()
+        self._wake = asyncio.Event()
+
+    def nudge(self) -> None:
+        """Look again at once, for example because a job was just accepted."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Look for ever."""
+        while True:
+            try:
+                await self.look()
+            except Exception:  # noqa: BLE001  # a loop's boundary: logged, and tried again
+                # The loop outlives any error, because every open job depends on it.
+                _log.exception("looking for jobs failed; trying again")
+            await self._pause()
+
+    async def look(self) -> None:
+        """Start what has no workflow, and start anew what lost its workflow to an error."""
+        open_jobs = await self._ports.jobs.open_jobs()
+        now = self._ports.clock.now()
+        seen = set()
+        for job in open_jobs:
+            wanted = (PHASES[job.state], job.id, job.run)
+            seen.add(wanted)
+            if wanted not in self._started:
+                await self._workflows.start(*wanted)
+            elif job.updated_at < now - DOUBT_SECONDS:
+                await self._doubt(job, now)
+        self._started = seen
+
+    async def _doubt(self, job: OpenJob, now: float) -> None:
+        phase = PHASES[job.state]
+        if await self._workflows.is_dead(phase, job.id, job.run):
+            _log.warning("the workflow %s of %s died; starting it anew", phase, job.id)
+            await self._ports.jobs.next_run(job.id, job.run, now, f"the {phase} workflow had died")
+
+    async def _pause(self) -> None:
+        sleep = asyncio.ensure_future(self._ports.clock.sleep(self._ports.timing.stage_seconds))
+        wake = asyncio.ensure_future(self._wake.wait())
+        try:
+            await asyncio.wait({sleep, wake}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleep.cancel()
+            wake.cancel()
+        self._wake.clear()

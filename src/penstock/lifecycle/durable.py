@@ -1,0 +1,174 @@
+"""The engine: DBOS Transact behind one door. The only module that imports `dbos`.
+
+Why DBOS, its price and how it is contained: docs/decisions/0002. In short: three short workflows a
+job (`prepare`, `run`, `collect`), chained by deterministic ids; each is made of steps that may run
+again from their start; the state that matters is in our `jobs` table. A fresh executor id per start
+and our own reaper, because the open-source core never takes over a dead executor's work; a constant
+application version, because the default is a hash of the code and would strand running jobs at
+every upgrade; JSON, never pickle.
+"""
+
+import asyncio
+import contextlib
+import logging
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+import sqlalchemy as sa
+from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
+
+from penstock.core.job import JobId
+from penstock.lifecycle.accept import PHASES, Phase, Stager
+from penstock.lifecycle.collect import collect
+from penstock.lifecycle.ports import CancelWatch, Ports
+from penstock.lifecycle.prepare import prepare
+from penstock.lifecycle.reap import Reaper
+from penstock.lifecycle.submit import submit
+from penstock.lifecycle.wait import wait
+from penstock.store.workers import Workers
+
+_log = logging.getLogger(__name__)
+
+APPLICATION_VERSION: Final = "1"
+"""Never changed: a workflow belongs to the version that began it. Steps evolve by DBOS.patch()."""
+
+EXECUTOR_THREADS_MAX: Final = 32
+"""The engine's default is unbounded; 840 threads were seen on SQLite (reference/engine.md 8)."""
+
+RECOVERIES_MAX: Final = 1_000_000
+"""The default of 100 would bury a job that lives through a hundred restarts."""
+
+QUEUE_POLL_SECONDS: Final = 0.25
+
+Step = Callable[[Ports, JobId], Awaitable[None]]
+STEPS: Final[Mapping[Phase, tuple[Step, ...]]] = MappingProxyType(
+    {Phase.PREPARE: (prepare,), Phase.RUN: (submit, wait), Phase.COLLECT: (collect,)}
+)
+
+_ALIVE: Final = frozenset({"PENDING", "ENQUEUED", "DELAYED"})
+
+
+class Engine:
+    """Runs the workflows of this process; one per process, because DBOS is a singleton."""
+
+    def __init__(
+        self,
+        ports: Ports,
+        workers: Workers,
+        watch: CancelWatch,
+        system_database: sa.Engine,
+        concurrency: Mapping[Phase, int],
+    ) -> None:
+        self._ports = ports
+        self._watch = watch
+        self._concurrency = concurrency
+        self.executor_id = uuid.uuid4().hex
+        self._stager = Stager(ports, self)
+        self._reaper = Reaper(workers, ports.clock, ports.timing, self.executor_id, self)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._workflows: dict[Phase, Callable[[str, int], Any]] = {}
+        self._system_database = system_database
+
+    async def begin(self, *, alone: bool) -> None:
+        """Start to work; `alone` says that no other process shares the database."""
+        config: DBOSConfig = {
+            "name": "penstock",
+            "system_database_url": self._system_database.url.render_as_string(hide_password=False),
+            "system_database_engine": self._system_database,
+            "executor_id": self.executor_id,
+            "application_version": APPLICATION_VERSION,
+            "serializer": DBOSPortableJSONSerializer(),
+            "max_executor_threads": EXECUTOR_THREADS_MAX,
+            "log_level": "WARNING",
+        }
+        DBOS(config=config)
+        for phase in Phase:
+            self._workflows[phase] = self._register(phase)
+        # Launched inside the loop, so that steps run on this loop and share its connections.
+        DBOS.launch()
+        for phase in Phase:
+            await DBOS.register_queue_async(
+                phase.value,
+                worker_concurrency=self._concurrency[phase],
+                polling_interval_sec=QUEUE_POLL_SECONDS,
+                on_conflict="always_update",
+            )
+        await self._reaper.begin(alone=alone)
+        self._tasks = [
+            asyncio.create_task(loop, name=name)
+            for name, loop in (
+                ("stager", self._stager.run()),
+                ("reaper", self._reaper.run()),
+                ("cancel watch", self._watch.run()),
+            )
+        ]
+
+    async def end(self) -> None:
+        """Stop to work. Workflows stay pending and are taken over by the next process."""
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        await asyncio.to_thread(DBOS.destroy, destroy_registry=True)
+
+    def nudge(self) -> None:
+        """Look for new jobs at once."""
+        self._stager.nudge()
+
+    async def start(self, phase: Phase, job_id: JobId, run: int) -> None:
+        """Enqueue the workflow; one that exists already stays as it is."""
+        with SetWorkflowID(workflow_id(phase, job_id, run)):
+            await DBOS.enqueue_workflow_async(phase.value, self._workflows[phase], str(job_id), run)
+
+    async def is_dead(self, phase: Phase, job_id: JobId, run: int) -> bool:
+        """Return whether the workflow has ended, whichever way."""
+        status = await DBOS.get_workflow_status_async(workflow_id(phase, job_id, run))
+        return status is not None and status.status not in _ALIVE
+
+    async def take_over(self, executor_id: str) -> int:
+        """Run the pending workflows of a dead executor here; return how many."""
+        # Private, because the public way (resume_workflow) is not conditional on the owner. A
+        # contract test pins its behaviour for every upgrade.
+        handles = await asyncio.to_thread(DBOS._recover_pending_workflows, [executor_id])  # noqa: SLF001
+        return len(handles)
+
+    def _register(self, phase: Phase) -> Callable[[str, int], Any]:
+        async def workflow(job_id: str, run: int) -> None:
+            for step in STEPS[phase]:
+                await DBOS.run_step_async(
+                    {"name": step.__name__}, self._step, step.__name__, step, job_id
+                )
+            following = await DBOS.run_step_async({"name": "following"}, self._following, job_id)
+            if following is not None and following != phase.value:
+                await self.start(Phase(following), JobId(job_id), run)
+
+        workflow.__qualname__ = workflow.__name__ = phase.value
+        decorated: Callable[[str, int], Any] = DBOS.workflow(
+            name=phase.value, max_recovery_attempts=RECOVERIES_MAX
+        )(workflow)
+        return decorated
+
+    async def _step(self, name: str, step: Step, job_id: str) -> None:
+        """Run one step; an error is visible on the job before the engine records it."""
+        try:
+            await step(self._ports, JobId(job_id))
+        except Exception as error:
+            _log.exception("the step %s of %s failed", name, job_id)
+            detail = f"Internal error in {name}: {type(error).__name__}. It is tried again."
+            await self._ports.jobs.note(
+                JobId(job_id), self._ports.clock.now(), status_detail=detail
+            )
+            raise
+
+    async def _following(self, job_id: str) -> str | None:
+        job = await self._ports.job(JobId(job_id))
+        phase = PHASES.get(job.state)
+        return None if phase is None else phase.value
+
+
+def workflow_id(phase: Phase, job_id: JobId, run: int) -> str:
+    """Return the deterministic id that makes starting a workflow twice a no-op."""
+    return f"{phase.value}:{job_id}:{run}"

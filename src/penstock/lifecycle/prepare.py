@@ -1,0 +1,106 @@
+"""Write the provider's input into the bucket: one line per request, named by our own key.
+
+Each line is parsed and serialised again, never spliced: with splicing, a caller's duplicate member
+could override our key. Only `key` and `request` travel; the caller's own members stay with us.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from penstock.blobs.spool import INPUT, INPUT_INDEX
+from penstock.core.job import Job, JobId, tag_of
+from penstock.core.limits import Limits
+from penstock.core.line import LineKey
+from penstock.core.state import JobState
+from penstock.errors import BlobCorrupt, ProviderError
+from penstock.ingest.index import ROW_BYTES, unpack_row
+from penstock.lifecycle.ports import Backoff, Ports, why_stop
+from penstock.lifecycle.stop import stop_unsubmitted
+from penstock.store.jobs import Finish
+
+BLOCK_BYTES: Final = 1024 * 1024
+"""How much is serialised in one go in a thread; larger blocks only cost memory."""
+
+INPUT_NAME: Final = "input.jsonl"
+
+
+async def prepare(ports: Ports, job_id: JobId) -> None:
+    """Move the job from ACCEPTED to PREPARED, however long the bucket is out of reach."""
+    backoff = Backoff(ports.timing.retry_seconds_min, ports.timing.retry_seconds_max)
+    while True:
+        job = await ports.job(job_id)
+        if job.state is not JobState.ACCEPTED:
+            return
+        reason = why_stop(job, ports.limits, ports.clock.now())
+        if reason is not None:
+            await stop_unsubmitted(ports, job, reason)
+            return
+        name = f"{ports.folder(job_id, 1)}/{INPUT_NAME}"
+        try:
+            stat = await ports.bucket.put(name, _blocks(ports, job))
+        except (ProviderError, BlobCorrupt) as error:
+            await ports.jobs.note(job_id, ports.clock.now(), status_detail=error.message)
+            await ports.alarm.wait(job_id, backoff.failed())
+            continue
+        if stat.size > ports.limits.provider_bytes_max:
+            await ports.jobs.finish(job_id, ports.clock.now(), _too_large(stat.size, ports.limits))
+            return
+        await ports.jobs.move(
+            job_id,
+            JobState.PREPARED,
+            ports.clock.now(),
+            provider_input=ports.bucket.uri(name),
+            status_detail=f"{stat.size} bytes are in the provider's bucket.",
+        )
+        return
+
+
+def _too_large(size: int, limits: Limits) -> Finish:
+    """Return the end of a job whose input outgrew the provider's limit with our keys."""
+    message = (
+        f"The provider's input has {size} bytes with our line keys, over its limit of "
+        f"{limits.provider_bytes_max}. Split the file into two requests."
+    )
+    return Finish(
+        state=JobState.FAILED,
+        detail=message,
+        error_code="provider_input_too_large",
+        error_message=message,
+    )
+
+
+async def _blocks(ports: Ports, job: Job) -> AsyncIterator[bytes]:
+    blocks = provider_blocks(
+        ports.spool.path(job.id, INPUT), ports.spool.path(job.id, INPUT_INDEX), tag_of(job.id)
+    )
+    while block := await asyncio.to_thread(next, blocks, b""):
+        yield block
+
+
+def provider_blocks(input_path: Path, index_path: Path, tag: str) -> Iterator[bytes]:
+    """Yield the provider's input in blocks of about `BLOCK_BYTES`, whole lines each."""
+    keys = LineKey(tag)
+    block = bytearray()
+    for number, line in enumerate(read_lines(input_path, index_path), start=1):
+        request = orjson.loads(line)["request"]
+        block += orjson.dumps({"key": keys.of(number), "request": request})
+        block += b"\n"
+        if len(block) >= BLOCK_BYTES:
+            yield bytes(block)
+            block.clear()
+    if block:
+        yield bytes(block)
+
+
+def read_lines(input_path: Path, index_path: Path) -> Iterator[bytes]:
+    """Yield the request lines of an input in order, without line ends or blank lines."""
+    with input_path.open("rb", buffering=BLOCK_BYTES) as data, index_path.open("rb") as index:
+        while row := index.read(ROW_BYTES):
+            offset, length = unpack_row(row, 0)
+            # Blank lines lie between requests, so a relative move keeps the read-ahead.
+            data.seek(offset - data.tell(), 1)
+            yield data.read(length)
