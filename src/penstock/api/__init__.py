@@ -1,0 +1,1 @@
+"""HTTP: one file per dialect. Never imports `penstock.lifecycle`: they meet in the database."""

@@ -1,0 +1,276 @@
+"""The API as OpenAPI 3.1, with the models and limits of this very server."""
+
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from penstock import __version__
+from penstock.api.answers import json_answer
+from penstock.api.jobs import JobDoor
+from penstock.api.openapi_schemas import SCHEMAS
+from penstock.api.reference_page import STYLE, page
+from penstock.api.request_queue_record import DOWNLOAD_PATH
+from penstock.core.models import REQUEST_QUEUE_MODEL
+
+Json = dict[str, Any]
+
+_BASE: Final = "/api/v1/ie/requestqueue/apikey"
+_PAGE_POLICY: Final = "default-src 'none'; style-src 'self'; frame-ancestors 'none'"
+
+
+class Reference:
+    """`/openapi.json`, `/docs` and its style sheet."""
+
+    def __init__(self, door: JobDoor) -> None:
+        self._document = document(door)
+        self._page = page(self._document)
+
+    def routes(self) -> list[Route]:
+        """Return the routes; none needs a key, for none tells anything of a tenant."""
+        return [
+            Route("/openapi.json", self.json),
+            Route("/docs", self.html),
+            Route("/docs/style.css", self.style),
+        ]
+
+    async def json(self, _request: Request) -> Response:
+        """Return the document."""
+        return json_answer(self._document)
+
+    async def html(self, _request: Request) -> Response:
+        """Return the page."""
+        return HTMLResponse(self._page, headers={"Content-Security-Policy": _PAGE_POLICY})
+
+    async def style(self, _request: Request) -> Response:
+        """Return the page's style."""
+        return Response(STYLE, media_type="text/css")
+
+
+def document(door: JobDoor) -> Json:
+    """Return the OpenAPI document of this server: its models and limits are in it."""
+    paths = {**_requests(door), **_models(), **_files(), **_health()}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Penstock request queue",
+            "version": __version__,
+            "summary": "Gemini batch inference: one proven answer per line, at half the price.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "security": [{"key": []}],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer", "description": "An API key, pk_…"}
+            },
+            "parameters": {
+                "organization": _parameter(
+                    "X-Organization-ID", "header", "Act for this organisation.", {"type": "string"}
+                ),
+                "request_id": {
+                    **_parameter("request_id", "path", "The request's id.", {"type": "string"}),
+                    "required": True,
+                },
+            },
+            "responses": {
+                name: _answer(text, "Error")
+                for name, text in (
+                    ("Invalid", "Bad JSON, bad lines (all of them at once) or an unknown model."),
+                    ("Unauthenticated", "No key, or one that is not known."),
+                    ("Forbidden", "The key may not do this."),
+                    ("NotFound", "No such id, or another tenant's: the two answer alike."),
+                    ("Conflict", "The request has ended."),
+                    ("TooLarge", "Over a limit in bytes or lines."),
+                    ("Unavailable", "Not now; see Retry-After."),
+                )
+            },
+            "schemas": SCHEMAS,
+        },
+    }
+
+
+def _requests(door: JobDoor) -> Json:
+    limits = door.limits
+    submit = _operation(
+        "submitRequest",
+        "Submit a batch",
+        f"Up to {limits.job_bytes_max} decoded bytes and {limits.job_lines_max} requests. "
+        f"Models: {', '.join(sorted(door.models))}. 200 means that the job is durable.",
+        {"200": _answer("The request record.", "Record")},
+        ("Invalid", "Unauthenticated", "Forbidden", "TooLarge", "Unavailable"),
+    )
+    submit["requestBody"] = {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"$ref": "#/components/schemas/Submission"},
+                "example": {
+                    "model": REQUEST_QUEUE_MODEL,
+                    "payload": {
+                        "model": door.default_model,
+                        "input_data": '{"key": "1", "request": {"contents": [{"role": "user", '
+                        '"parts": [{"text": "Hello"}]}]}}\n',
+                    },
+                },
+            }
+        },
+    }
+    listing = _operation(
+        "listRequests",
+        "List your batches",
+        "Newest first.",
+        {"200": _answer("One page.", "Page")},
+        ("Invalid", "Unauthenticated", "Forbidden"),
+    )
+    listing["parameters"] += [
+        _parameter("model_id", "query", f"{REQUEST_QUEUE_MODEL}, any case.", {"type": "string"}),
+        _parameter("model", "query", "The same as model_id.", {"type": "string"}),
+        _parameter("status", "query", "One status.", SCHEMAS["Record"]["properties"]["status"]),
+        _parameter("limit", "query", "Clamped to 200.", {"type": "integer", "minimum": 1}),
+        _parameter("offset", "query", "Skip so many.", {"type": "integer", "minimum": 0}),
+        _parameter("cursor", "query", "next_cursor of the page before.", {"type": "string"}),
+    ]
+    return {
+        f"{_BASE}/requests": {"post": submit, "get": listing},
+        f"{_BASE}/requests/{{request_id}}": {
+            "parameters": [{"$ref": "#/components/parameters/request_id"}],
+            "get": _operation(
+                "getRequest",
+                "Check status",
+                "",
+                {"200": _answer("The request record.", "Record")},
+                ("Unauthenticated", "Forbidden", "NotFound"),
+            ),
+            "delete": _cancel("deleteRequest"),
+        },
+        f"{_BASE}/requests/{{request_id}}/cancel": {
+            "parameters": [{"$ref": "#/components/parameters/request_id"}],
+            "post": _cancel("cancelRequest"),
+        },
+    }
+
+
+def _cancel(name: str) -> Json:
+    return _operation(
+        name,
+        "Cancel",
+        "Finished lines, if any, are delivered. Asking twice is the same as once.",
+        {"200": _answer("The request record.", "Record")},
+        ("Unauthenticated", "Forbidden", "NotFound", "Conflict"),
+    )
+
+
+def _models() -> Json:
+    return {
+        f"{_BASE}/models": {
+            "get": _operation(
+                "listModels",
+                "List models",
+                "",
+                {"200": _answer("The models.", "Models")},
+                ("Unauthenticated", "Forbidden"),
+            )
+        },
+        f"{_BASE}/models/{{model_id}}": {
+            "parameters": [
+                {
+                    **_parameter("model_id", "path", "Any case.", {"type": "string"}),
+                    "required": True,
+                }
+            ],
+            "get": _operation(
+                "getModel",
+                "Parameters, limits and prices",
+                "",
+                {"200": _answer("The detail.", "Model")},
+                ("Unauthenticated", "Forbidden", "NotFound"),
+            ),
+        },
+    }
+
+
+def _files() -> Json:
+    content = {"application/jsonl": {"schema": {"type": "string", "format": "binary"}}}
+    return {
+        DOWNLOAD_PATH: {
+            "parameters": [{"$ref": "#/components/parameters/request_id"}],
+            "get": {
+                "operationId": "downloadOutput",
+                "summary": "Download the output",
+                "description": "output_url is such a link, signed and expiring; it needs no key.",
+                "security": [],
+                "parameters": [
+                    _parameter("expires", "query", "Unix seconds.", {"type": "integer"}),
+                    _parameter("signature", "query", "Ours.", {"type": "string"}),
+                    _parameter("Range", "header", "One range of bytes.", {"type": "string"}),
+                ],
+                "responses": {
+                    "200": {"description": "Line k answers line k.", "content": content},
+                    "206": {"description": "A part.", "content": content},
+                    "304": {"description": "Unchanged."},
+                    "403": {"$ref": "#/components/responses/Forbidden"},
+                    "416": {"description": "The range is outside the file."},
+                },
+            },
+        }
+    }
+
+
+def _health() -> Json:
+    def probe(name: str, summary: str) -> Json:
+        answers = {
+            "200": {"description": "Yes.", "content": {"application/json": {"schema": {}}}},
+            "503": {"description": "No.", "content": {"application/json": {"schema": {}}}},
+        }
+        return {
+            "get": {
+                "operationId": name,
+                "summary": summary,
+                "security": [],
+                "responses": answers,
+            }
+        }
+
+    return {
+        "/healthz": probe("alive", "Does the process answer?"),
+        "/readyz": probe("ready", "Can it accept a job?"),
+    }
+
+
+def _operation(
+    name: str, summary: str, description: str, answers: Json, refusals: tuple[str, ...]
+) -> Json:
+    codes = {
+        "Invalid": "400",
+        "Unauthenticated": "401",
+        "Forbidden": "403",
+        "NotFound": "404",
+        "Conflict": "409",
+        "TooLarge": "413",
+        "Unavailable": "503",
+    }
+    refused = {
+        codes[refusal]: {"$ref": f"#/components/responses/{refusal}"} for refusal in refusals
+    }
+    return {
+        "operationId": name,
+        "summary": summary,
+        "description": description,
+        "parameters": [{"$ref": "#/components/parameters/organization"}],
+        "responses": {**answers, **refused},
+    }
+
+
+def _parameter(name: str, place: str, description: str, schema: Json) -> Json:
+    return {"name": name, "in": place, "description": description, "schema": schema}
+
+
+def _answer(description: str, schema: str) -> Json:
+    reference = {"$ref": f"#/components/schemas/{schema}"}
+    return {
+        "description": description,
+        "content": {"application/json": {"schema": reference}},
+    }

@@ -1,0 +1,174 @@
+"""The schemas of the OpenAPI document."""
+
+from typing import Any, Final
+
+_INTEGER: Final = {"type": "integer"}
+_TEXT: Final = {"type": "string"}
+_MAYBE_TEXT: Final = {"type": ["string", "null"]}
+
+
+def _object(properties: dict[str, Any], required: list[str] | None = None) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties) if required is None else required,
+    }
+
+
+_STATS: Final = _object(
+    {
+        "successful_count": _INTEGER,
+        "failed_count": _INTEGER,
+        "incomplete_count": _INTEGER,
+        "total_count": _INTEGER,
+    }
+)
+
+_USAGE: Final = _object(
+    {
+        "total_prompt_tokens": _INTEGER,
+        "total_candidates_tokens": _INTEGER,
+        "total_thoughts_tokens": _INTEGER,
+        "total_cached_tokens": _INTEGER,
+        "successful_requests": _INTEGER,
+        "failed_requests": _INTEGER,
+    }
+)
+
+_OUTCOME: Final = _object(
+    {
+        "batch_job_state": {
+            "enum": [
+                "JOB_STATE_QUEUED",
+                "JOB_STATE_PENDING",
+                "JOB_STATE_RUNNING",
+                "JOB_STATE_SUCCEEDED",
+                "JOB_STATE_PARTIALLY_SUCCEEDED",
+                "JOB_STATE_FAILED",
+                "JOB_STATE_CANCELLED",
+                "JOB_STATE_EXPIRED",
+            ]
+        },
+        "batch_job_completion_stats": _STATS,
+        "token_usage": _USAGE,
+        "actual_cost_usd": {
+            **_MAYBE_TEXT,
+            "description": "Dollars with six decimals; null if the model's price is unknown.",
+        },
+        "message": _TEXT,
+        "error": {
+            "type": ["object", "null"],
+            "properties": {"code": _TEXT, "message": _TEXT},
+        },
+        "output_url": {"type": "string", "description": "Present once there is an output."},
+        "output_download_urls": {"type": "array", "items": _TEXT},
+    },
+    [
+        "batch_job_state",
+        "batch_job_completion_stats",
+        "token_usage",
+        "actual_cost_usd",
+        "message",
+        "error",
+    ],
+)
+
+_RECORD: Final = _object(
+    {
+        "request_id": _TEXT,
+        "org_id": _TEXT,
+        "user_id": _TEXT,
+        "model": _TEXT,
+        "status": {"enum": ["queued", "processing", "success", "failed", "cancelled"]},
+        "status_detail": _TEXT,
+        "is_public": {"type": "boolean"},
+        "payload": {"type": "object", "description": "As sent, without input_data."},
+        "outcome": {
+            "oneOf": [{"$ref": "#/components/schemas/Outcome"}, {"type": "null"}],
+        },
+        "created_at": _INTEGER,
+        "updated_at": _INTEGER,
+        "queued_at": _INTEGER,
+    }
+)
+
+_INPUT_DATA: Final = {
+    "type": "string",
+    "description": "JSONL, raw or base64. One object with request.contents a line; other "
+    "top-level members are yours and come back unchanged.",
+}
+
+_SUBMISSION: Final = {
+    "oneOf": [
+        _object(
+            {
+                "model": _TEXT,
+                "payload": _object({"model": _TEXT, "input_data": _INPUT_DATA}, ["input_data"]),
+            },
+            ["payload"],
+        ),
+        _object({"model": _TEXT, "input_data": _INPUT_DATA}, ["input_data"]),
+    ]
+}
+
+_PROBLEM: Final = _object(
+    {
+        "code": _TEXT,
+        "message": _TEXT,
+        "line": _INTEGER,
+        "column": _INTEGER,
+        "offset": _INTEGER,
+        "path": _TEXT,
+        "hint": _TEXT,
+        "excerpt": _TEXT,
+    },
+    ["code", "message"],
+)
+
+_ERROR: Final = _object(
+    {
+        "error": _TEXT,
+        "message": _TEXT,
+        "code": _TEXT,
+        "hint": _TEXT,
+        "details": {"type": "array", "items": {"$ref": "#/components/schemas/Problem"}},
+        "details_total": _INTEGER,
+    },
+    ["error", "message", "code", "details"],
+)
+
+_MODEL: Final = _object(
+    {
+        "model": _TEXT,
+        "org_id": _TEXT,
+        "brief_description": _TEXT,
+        "detailed_description": _TEXT,
+        "parameters": {"type": "array", "items": {"type": "object"}},
+        "price_info": {"type": "object"},
+        "created_at": _INTEGER,
+        "updated_at": _INTEGER,
+    }
+)
+
+SCHEMAS: Final[dict[str, Any]] = {
+    "Submission": _SUBMISSION,
+    "Record": _RECORD,
+    "Outcome": _OUTCOME,
+    "Page": _object(
+        {
+            "requests": {"type": "array", "items": {"$ref": "#/components/schemas/Record"}},
+            "total": _INTEGER,
+            "next_cursor": _TEXT,
+        },
+        ["requests", "total"],
+    ),
+    "Models": _object(
+        {
+            "model_ids": {"type": "array", "items": _TEXT},
+            "models": {"type": "array", "items": {"$ref": "#/components/schemas/Model"}},
+        }
+    ),
+    "Model": _MODEL,
+    "Problem": _PROBLEM,
+    "Error": _ERROR,
+}
