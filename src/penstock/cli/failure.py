@@ -1,0 +1,103 @@
+"""How a command fails: one sentence, where, what to do, and an exit code for scripts."""
+
+import sys
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import IO, Any
+
+import click
+
+PROBLEMS_SHOWN_MAX = 20
+
+
+class ExitCode(IntEnum):
+    """What the shell gets to see; `penstock --help` lists the same."""
+
+    OK = 0
+    UNEXPECTED = 1
+    USAGE = 2
+    JOB_FAILED = 3
+    NOT_ALLOWED = 4
+    NOT_FOUND = 5
+    INPUT_INVALID = 6
+    LIMIT = 7
+    STILL_RUNNING = 8
+    LINES_FAILED = 9
+    INTERRUPTED = 130
+
+
+_BY_STATUS = {
+    400: ExitCode.USAGE,
+    401: ExitCode.NOT_ALLOWED,
+    402: ExitCode.LIMIT,
+    403: ExitCode.NOT_ALLOWED,
+    404: ExitCode.NOT_FOUND,
+    413: ExitCode.INPUT_INVALID,
+    429: ExitCode.LIMIT,
+}
+
+
+def exit_code_for(status: int, *, lines_bad: bool) -> ExitCode:
+    """Return the exit code for an HTTP status; a 400 about lines is the input's fault."""
+    if lines_bad:
+        return ExitCode.INPUT_INVALID
+    return _BY_STATUS.get(status, ExitCode.UNEXPECTED)
+
+
+def clean(text: str) -> str:
+    """Return the text without the power to move the cursor: much of it comes from elsewhere."""
+    return "".join(
+        character if character.isprintable() else repr(character)[1:-1] for character in text
+    )
+
+
+def located(message: str, path: str | None) -> str:
+    """Return the message with the JSON path that it is about."""
+    return f"{message} ({path})" if path else message
+
+
+class Failure(Exception):
+    """A failure that is told to the user: `error[code]: message`, places, then `fix: …`."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str,
+        exit_code: ExitCode,
+        fix: str | None = None,
+        places: Sequence[str] = (),
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.exit_code = int(exit_code)
+        self.fix = fix
+        self.places = places
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Write it to standard error."""
+        out = sys.stderr if file is None else file
+        click.echo(f"error[{clean(self.code)}]: {clean(self.message)}", file=out)
+        for place in self.places:
+            click.echo(f"  {place}", file=out)
+        if self.fix:
+            click.echo(f"fix: {clean(self.fix)}", file=out)
+
+
+class Place:
+    """One bad line as it is shown: where, what, the text around it, and what to do."""
+
+    def __init__(self, file: str, line: int | None, column: int | None) -> None:
+        self._where = ":".join(
+            str(part) for part in (clean(file), line, column) if part is not None
+        )
+
+    def lines(self, message: str, excerpt: str | None, hint: str | None) -> list[str]:
+        """Return the lines to print, indented below the first."""
+        shown = [f"{self._where}  {clean(message)}"]
+        if excerpt:
+            shown.append(f"    {clean(excerpt)}")
+        if hint:
+            shown.append(f"    hint: {clean(hint)}")
+        return shown

@@ -1,0 +1,356 @@
+"""The commands around a job: submit, status, download, ls, cancel.
+
+Standard output has data only (an id, a table, or JSON); everything for eyes goes to standard error.
+"""
+
+import functools
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import click
+import msgspec
+
+from penstock.cli import render
+from penstock.cli.failure import (
+    PROBLEMS_SHOWN_MAX,
+    ExitCode,
+    Failure,
+    Place,
+    exit_code_for,
+    located,
+)
+from penstock.cli.progress import Progress
+from penstock.client import (
+    APIError,
+    Client,
+    ClientError,
+    Job,
+    JobPage,
+    OutputNotReady,
+    StillRunning,
+)
+from penstock.client import Download as Fetched
+
+_DEFAULT_URL: Final = "http://127.0.0.1:8080"
+_DEFAULT_MODEL: Final = "gemini-3-flash-preview"
+_STATUS_WORDS: Final = ("queued", "processing", "success", "failed", "cancelled")
+_UNIT_SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class Server:
+    """Where the commands go, with which key, and in which form they answer."""
+
+    def __init__(self, url: str, key: str | None, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self._url = url
+        self._key = key
+
+    @contextmanager
+    def client(self, file: str = "input") -> Iterator[Client]:
+        """Open a client; its errors become failures that name `file` where lines are bad."""
+        if not self._key:
+            raise Failure(
+                "no API key",
+                code="unauthenticated",
+                exit_code=ExitCode.NOT_ALLOWED,
+                fix="set PENSTOCK_API_KEY; penstock dev prints a key, penstock keys makes one",
+            )
+        try:
+            with Client(self._url, self._key) as client:
+                yield client
+        except ClientError as error:
+            raise _failure(error, file) from error
+
+    def show(self, value: object, lines: list[str]) -> None:
+        """Write the answer to standard output."""
+        if self.as_json:
+            click.echo(msgspec.json.encode(value))
+            return
+        for line in lines:
+            click.echo(line)
+
+
+def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """Read seconds, or a number with a unit: 90, 30s, 15m, 2h, 1d."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", value)
+    if match is None:
+        raise click.BadParameter(
+            f"{value!r} is not a duration such as 90, 30s, 15m or 2h", ctx=ctx, param=param
+        )
+    return float(match[1]) * _UNIT_SECONDS[match[2]]
+
+
+def _connected(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command --url, --key and --json, as one `Server`."""
+
+    @functools.wraps(command)
+    def with_server(url: str, key: str | None, *, as_json: bool, **options: Any) -> None:  # noqa: ANN401  # the command's own options
+        command(Server(url, key, as_json=as_json), **options)
+
+    decorated: Callable[..., None] = with_server
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="Answer with JSON."),
+        click.option(
+            "--key",
+            envvar="PENSTOCK_API_KEY",
+            show_envvar=True,
+            help="API key; better in the environment, where other users do not see it.",
+        ),
+        click.option(
+            "--url",
+            envvar="PENSTOCK_URL",
+            show_envvar=True,
+            default=_DEFAULT_URL,
+            show_default=True,
+            help="Address of the server.",
+        ),
+    ):
+        decorated = option(decorated)
+    return decorated
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@click.option("--model", default=_DEFAULT_MODEL, show_default=True, help="Who answers.")
+@click.option("--wait", is_flag=True, help="Stay until the job is over.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="With --wait: where to put the answers.",
+)
+@click.option(
+    "--timeout",
+    metavar="DURATION",
+    callback=_seconds,
+    help="With --wait: stop waiting after 90, 15m, 2h.",
+)
+@_connected
+def submit(
+    server: Server,
+    *,
+    file: str,
+    model: str,
+    wait: bool,
+    output: Path | None,
+    timeout: float | None,
+) -> None:
+    """Send FILE, one JSON request per line ("-" reads standard input), as one job.
+
+    Prints the id of the job as soon as the server has it durably.
+
+    \b
+    Examples:
+      penstock submit reviews.jsonl
+      penstock submit reviews.jsonl --wait -o reviews.out.jsonl
+    """  # noqa: D301  # \b is click's mark for lines that are not to be wrapped
+    if not wait and (output is not None or timeout is not None):
+        raise click.UsageError("-o and --timeout need --wait")
+    _check_folder(output)
+    progress = Progress()
+    with server.client("standard input" if file == "-" else file) as client:
+        job = _send(client, file, model, progress)
+        if not wait:
+            server.show(job, [job.request_id])
+            _hint(f"next: penstock status {job.request_id}")
+            return
+        if not server.as_json:
+            click.echo(job.request_id)
+        job = _watch(client, job, timeout, progress)
+        if output is not None and job.outcome is not None and job.outcome.output_url:
+            _told(_fetch(client, job.request_id, output, progress))
+    if server.as_json:
+        server.show(job, [])
+    _settle(job)
+
+
+@click.command()
+@click.argument("request_id", metavar="ID")
+@_connected
+def status(server: Server, request_id: str) -> None:
+    """Show the job ID."""
+    with server.client() as client:
+        job = client.get(request_id)
+    server.show(job, render.sheet(job))
+    if job.outcome is not None and job.outcome.output_url:
+        _hint(f"next: penstock download {job.request_id} -o OUT")
+
+
+@click.command()
+@click.argument("request_id", metavar="ID")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    help="Where to put the answers; appears when they are complete and checked.",
+)
+@_connected
+def download(server: Server, request_id: str, output: Path) -> None:
+    """Fetch the answers of the job ID; an interrupted download goes on where it stopped."""
+    _check_folder(output)
+    with server.client() as client:
+        fetched = _fetch(client, request_id, output, Progress())
+    _told(fetched)
+    if server.as_json:
+        server.show(
+            {
+                "path": str(fetched.path),
+                "bytes": fetched.bytes_total,
+                "sha256": fetched.sha256,
+                "verified": fetched.verified,
+            },
+            [],
+        )
+
+
+@click.command()
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@click.option("--status", "word", type=click.Choice(_STATUS_WORDS), help="Only these.")
+@_connected
+def ls(server: Server, limit: int, word: str | None) -> None:
+    """List the newest jobs."""
+    with server.client() as client:
+        page = _newest(client, limit, word)
+    server.show(page, render.table(page.requests, aligned=sys.stdout.isatty()))
+    if page.total is not None and page.total > len(page.requests):
+        _hint(f"{len(page.requests)} of {page.total} jobs; more with --limit")
+
+
+@click.command()
+@click.argument("request_id", metavar="ID")
+@_connected
+def cancel(server: Server, request_id: str) -> None:
+    """Stop the job ID; answers that are finished are kept."""
+    with server.client() as client:
+        job = client.cancel(request_id)
+    server.show(job, [f"{job.request_id}\t{render.summary(job)}"])
+    if not job.done:
+        _hint(f"it stops as soon as the provider lets it: penstock status {job.request_id}")
+
+
+def _newest(client: Client, limit: int, word: str | None) -> JobPage:
+    """Return up to `limit` jobs; a server gives fewer at once and a cursor to the next ones."""
+    page = client.list(limit, status=word)
+    jobs, total = page.requests, page.total
+    while len(jobs) < limit and page.next_cursor:
+        page = client.list(limit - len(jobs), cursor=page.next_cursor, status=word)
+        jobs = jobs + page.requests
+    return JobPage(requests=jobs, total=total, next_cursor=page.next_cursor)
+
+
+def _send(client: Client, file: str, model: str, progress: Progress) -> Job:
+    source = sys.stdin.buffer if file == "-" else file
+    try:
+        return client.submit(
+            source,
+            model=model,
+            on_progress=lambda done, total: progress.transfer("sent", done, total),
+        )
+    except KeyboardInterrupt:
+        progress.close()
+        _hint("interrupted while sending; penstock ls shows whether the job was accepted")
+        _exit(ExitCode.INTERRUPTED)
+    finally:
+        progress.close()
+
+
+def _watch(client: Client, job: Job, timeout: float | None, progress: Progress) -> Job:
+    try:
+        return client.wait(job.request_id, timeout_seconds=timeout, on_change=progress.job)
+    except KeyboardInterrupt:
+        progress.close()
+        _hint(
+            f"stopped watching; the job keeps running: penstock status {job.request_id}"
+            f"    stop it: penstock cancel {job.request_id}"
+        )
+        _exit(ExitCode.INTERRUPTED)
+    finally:
+        progress.close()
+
+
+def _fetch(client: Client, request_id: str, output: Path, progress: Progress) -> Fetched:
+    try:
+        return client.download(
+            request_id,
+            output,
+            on_progress=lambda done, total: progress.transfer("received", done, total),
+        )
+    except KeyboardInterrupt:
+        progress.close()
+        _hint(f"stopped; the same command goes on: penstock download {request_id} -o {output}")
+        _exit(ExitCode.INTERRUPTED)
+    finally:
+        progress.close()
+
+
+def _told(fetched: Fetched) -> None:
+    proof = "SHA-256 verified" if fetched.verified else "the server stated no checksum"
+    _hint(f"{fetched.path}: {fetched.bytes_total:,} bytes, {proof}")
+
+
+def _settle(job: Job) -> None:
+    """End a finished job's command: quietly, with 9 for failed lines, or with the job's failure."""
+    if not job.succeeded:
+        error = job.outcome.error if job.outcome else None
+        code = error.get("code") if isinstance(error, dict) else None
+        raise Failure(
+            f"{job.request_id} is {job.status}" + (f": {job.reason}" if job.reason else ""),
+            code=str(code or f"job_{job.status}"),
+            exit_code=ExitCode.JOB_FAILED,
+        )
+    if job.stats.failed_count:
+        _hint(
+            f"{job.stats.failed_count:,} of {job.stats.total_count:,} requests failed; "
+            "each says why in the status member of its line"
+        )
+        _exit(ExitCode.LINES_FAILED)
+
+
+def _check_folder(output: Path | None) -> None:
+    """Refuse at once what would otherwise fail after hours of waiting."""
+    if output is not None and not output.parent.is_dir():
+        raise click.UsageError(f"there is no directory {str(output.parent)!r} for -o")
+
+
+def _hint(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _exit(code: ExitCode) -> NoReturn:
+    click.get_current_context().exit(int(code))
+
+
+def _failure(error: ClientError, file: str) -> Failure:
+    places: list[str] = []
+    exit_code = ExitCode.UNEXPECTED
+    code = error.code
+    if isinstance(error, APIError):
+        exit_code = exit_code_for(error.status, lines_bad=bool(error.details))
+        places = _places(error, file)
+    elif isinstance(error, StillRunning):
+        exit_code = ExitCode.STILL_RUNNING
+    elif isinstance(error, OutputNotReady):
+        exit_code = ExitCode.JOB_FAILED if error.job.done else ExitCode.STILL_RUNNING
+    return Failure(error.message, code=code, exit_code=exit_code, fix=error.hint, places=places)
+
+
+def _places(error: APIError, file: str) -> list[str]:
+    shown = error.details[:PROBLEMS_SHOWN_MAX]
+    places = [
+        line
+        for detail in shown
+        for line in Place(file, detail.line, detail.column).lines(
+            located(detail.message, detail.path),
+            detail.excerpt,
+            detail.hint,
+        )
+    ]
+    more = error.details_total - len(shown)
+    return [*places, f"… and {more:,} more"] if more > 0 else places

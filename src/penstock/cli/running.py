@@ -1,0 +1,72 @@
+"""Run the server until a signal; used by `serve` and `dev`."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+from types import FrameType
+from typing import Final
+
+import uvicorn
+
+from penstock.api.protocol import guarded
+from penstock.errors import ConfigurationError
+from penstock.wiring import Server
+
+SHUTDOWN_SECONDS: Final = 10
+"""How long requests in progress may take to end; uploads that do not are sent again anyway."""
+
+Ready = Callable[[str], Awaitable[None]]
+
+
+class _Announcing(uvicorn.Server):
+    """uvicorn, telling when it listens."""
+
+    def __init__(self, config: uvicorn.Config, url: str, on_ready: Ready) -> None:
+        super().__init__(config)
+        self._url = url
+        self._on_ready = on_ready
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End in order; uvicorn would raise the signal again and hide that it did."""
+        del frame
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then announce; a start that failed announces nothing."""
+        await super().startup(sockets)
+        if self.started:
+            await self._on_ready(self._url)
+
+
+def run(server: Server, on_ready: Ready) -> bool:
+    """Serve until SIGINT or SIGTERM; return whether it had started at all."""
+    settings = server.settings
+    listener = _listen(settings.host, settings.port)
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    config = uvicorn.Config(
+        server.app,
+        http=guarded(settings.limits),
+        ws="none",
+        # Our own log line has no query string, which holds signatures.
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )
+    announcing = _Announcing(config, f"http://{host}:{listener.getsockname()[1]}", on_ready)
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(announcing.serve(sockets=[listener]))
+    return announcing.started
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=512)
+    except OSError as error:
+        raise ConfigurationError(
+            f"Cannot listen on {host}:{port}: {error.strerror}.",
+            hint="Another program may use the port; choose one with --port.",
+        ) from error
