@@ -37,6 +37,7 @@ check: $(VENV)/.dev ## lint, types, import contracts, size gates
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python tools/gate.py
+	$(BIN)/python tools/document_settings.py --check
 
 bench: $(VENV)/.runtime ## measure speed and memory (bench/README.md)
 	$(BIN)/python bench/run.py
