@@ -1,0 +1,40 @@
+"""`make bench`: run every benchmark and keep its figures.
+
+Each benchmark is a script of its own that prints one JSON object; bench/README.md says what each
+figure means. Results land in bench/results/, one file per benchmark, replaced at each run.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+BENCH: Final = Path(__file__).parent
+BENCHMARKS: Final = {
+    "whole_job_200k": ["whole_job.py", "--lines", "200000", "--line-bytes", "500"],
+    "whole_job_1gb": ["whole_job.py", "--lines", "200000", "--line-bytes", "5300"],
+}
+
+
+def main() -> None:
+    """Run those named on the command line, or all."""
+    for name in sys.argv[1:] or BENCHMARKS:
+        script, *arguments = BENCHMARKS[name]
+        print(f"== {name}", flush=True)
+        done = subprocess.run(
+            [sys.executable, str(BENCH / script), *arguments],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        result = json.loads(done.stdout)
+        path = BENCH / "results" / f"{name}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        for figure, value in result.items():
+            print(f"  {figure:<28} {value}")
+
+
+if __name__ == "__main__":
+    main()
