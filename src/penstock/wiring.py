@@ -34,7 +34,7 @@ from penstock.lifecycle.prune import prune_orphans
 from penstock.providers.credentials import FixedToken, GoogleToken
 from penstock.providers.vertex import TIMEOUT_SECONDS, Token, Vertex
 from penstock.settings import Settings, catalogue
-from penstock.store.database import prepare_connection, sqlite_url
+from penstock.store.database import prepare_connection, sqlite_url, supply_subsec
 from penstock.store.store import Store
 from penstock.store.tenants import Key
 
@@ -218,3 +218,4 @@ def _prepare_engine_connection(connection: object, record: object) -> None:
     # IMMEDIATE makes writers wait for each other; DEFERRED ones would fail on upgrade of the lock.
     connection.isolation_level = "IMMEDIATE"  # type: ignore[attr-defined]  # sqlite3's own name
     prepare_connection(connection, record)
+    supply_subsec(connection)

@@ -6,6 +6,7 @@ those that existing clients read; `api/request_queue_record.py` renders them.
 
 import base64
 import binascii
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -163,10 +164,13 @@ def _read_cursor(cursor: str) -> tuple[float, str]:
     try:
         text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
         created_at, _, job_id = text.partition(" ")
-        return float.fromhex(created_at), job_id
+        before = float.fromhex(created_at)
+        if not math.isfinite(before):
+            raise ValueError(created_at)
     except (binascii.Error, ValueError, OverflowError) as error:
         raise InvalidRequest(
             "The cursor is not one that a list answered.",
             code="invalid_parameter",
             hint="Begin again without a cursor.",
         ) from error
+    return before, job_id

@@ -18,11 +18,13 @@ from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from penstock.clock import SystemClock
 from penstock.errors import ConfigurationError
 
 T = TypeVar("T")
 
 WAL_SAFE_SINCE: Final = (3, 51, 3)
+SUBSEC_SINCE: Final = (3, 42, 0)
 BUSY_TIMEOUT_MS: Final = 30_000
 """Longer than any transaction of ours; a shorter one turns a slow disk into errors."""
 
@@ -56,6 +58,17 @@ def prepare_connection(connection: Any, _record: object = None) -> None:  # noqa
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def supply_subsec(connection: Any) -> None:  # noqa: ANN401
+    """Give one old SQLite connection the `unixepoch('subsec')` of 3.42.
+
+    DBOS assumes that a Python of 3.12 or newer brings such a SQLite; a distribution's need not, and
+    then its tables would get NULL for the time and the server would not start.
+    """
+    if sqlite3.sqlite_version_info < SUBSEC_SINCE:
+        clock = SystemClock()
+        connection.create_function("unixepoch", 1, lambda _subsec: clock.now())
 
 
 def open_sqlite(path: Path) -> AsyncEngine:
