@@ -165,12 +165,16 @@ def _read_cursor(cursor: str) -> tuple[float, str]:
         text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
         created_at, _, job_id = text.partition(" ")
         before = float.fromhex(created_at)
-        if not math.isfinite(before):
-            raise ValueError(created_at)
     except (binascii.Error, ValueError, OverflowError) as error:
-        raise InvalidRequest(
-            "The cursor is not one that a list answered.",
-            code="invalid_parameter",
-            hint="Begin again without a cursor.",
-        ) from error
+        raise _bad_cursor() from error
+    if not math.isfinite(before):
+        raise _bad_cursor()
     return before, job_id
+
+
+def _bad_cursor() -> InvalidRequest:
+    return InvalidRequest(
+        "The cursor is not one that a list answered.",
+        code="invalid_parameter",
+        hint="Begin again without a cursor.",
+    )
