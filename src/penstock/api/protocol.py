@@ -16,6 +16,9 @@ from penstock.api.answers import error_answer
 from penstock.core.limits import Limits
 from penstock.errors import Refused, TooLarge, TooSlow
 
+LINGER_SECONDS: Final = 2.0
+"""How long a refused client may go on sending before the connection is cut."""
+
 _HEADER_OVERHEAD: Final = 4
 """Colon, space, CR and LF of one header line."""
 
@@ -68,13 +71,13 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Judge the headers by their own size: they may have come in one read with the body."""
         self._cancel_timer()
-        self._in_head = False
         size = len(self.url) + sum(
             len(name) + len(value) + _HEADER_OVERHEAD for name, value in self.headers
         )
         if size > self.limits.header_bytes_max:
             self._refuse(self._too_large())
             return
+        self._in_head = False
         super().on_headers_complete()
         self._watch_body()
 
@@ -132,18 +135,34 @@ class GuardedProtocol(HttpToolsProtocol):
         self._cancel_timer()
         if self.transport.is_closing():
             return
+        if not self._may_answer():
+            self.transport.close()
+            return
+        answer = error_answer(error)
+        status = HTTPStatus(answer.status_code)
+        head = [
+            f"HTTP/1.1 {status.value} {status.phrase}",
+            f"content-length: {len(answer.body)}",
+            "content-type: application/json",
+            "connection: close",
+        ]
+        self.transport.write("\r\n".join([*head, "", ""]).encode("ascii") + bytes(answer.body))
+        # Closing at once while the client still sends would reset the connection, and the reset
+        # can destroy the answer before it is read. So only our side is closed, and what still
+        # comes is dropped for a moment.
+        self.transport.write_eof()
+        self._timer = self.loop.call_later(LINGER_SECONDS, self.transport.close)
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+
+    def _may_answer(self) -> bool:
+        """Tell whether the refusal would be read as the answer to the request that it refuses."""
         cycle: RequestResponseCycle | None = self.cycle  # uvicorn's annotation denies the None
-        if cycle is None or cycle.response_complete or not cycle.response_started:
-            answer = error_answer(error)
-            status = HTTPStatus(answer.status_code)
-            head = [
-                f"HTTP/1.1 {status.value} {status.phrase}",
-                f"content-length: {len(answer.body)}",
-                "content-type: application/json",
-                "connection: close",
-            ]
-            self.transport.write("\r\n".join([*head, "", ""]).encode("ascii") + bytes(answer.body))
-        self.transport.close()
+        if cycle is None or cycle.response_complete:
+            return True
+        # While a head comes in, an unfinished answer is that of an earlier, pipelined request.
+        return not self._in_head and not cycle.response_started
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:

@@ -1,0 +1,160 @@
+"""The API over a real store and spool, without the engine behind it."""
+
+import hashlib
+import json
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import msgspec
+from starlette.applications import Starlette
+from tests.fake_clock import START
+
+from penstock.api.app import create_app
+from penstock.api.auth import Authenticator
+from penstock.api.downloads import Downloads
+from penstock.api.health import Health
+from penstock.api.jobs import JobDoor
+from penstock.api.links import Links
+from penstock.api.openapi import Reference
+from penstock.api.request_queue import RequestQueue
+from penstock.api.request_queue_record import Renderer
+from penstock.blobs.spool import OUTPUT, Spool
+from penstock.clock import Clock
+from penstock.core.job import Counts, Job, JobId, OrgId
+from penstock.core.key import key_id_of, new_key
+from penstock.core.limits import Limits
+from penstock.core.models import DEFAULT_MODEL, SEED_CATALOGUE
+from penstock.core.state import JobState
+from penstock.store.jobs import Finish
+from penstock.store.store import Store
+from penstock.store.tenants import Key
+
+BASE = "/api/v1/ie/requestqueue/apikey"
+PEPPER = b"p" * 32
+LINK_KEY = b"l" * 32
+COUNTS = Counts(ok=2, error=1, prompt_tokens=10, candidates_tokens=20, thoughts_tokens=5)
+
+
+class Api:
+    """The application and what it stands on."""
+
+    def __init__(
+        self, store: Store, spool: Spool, clock: Clock, limits: Limits, public_url: str = ""
+    ) -> None:
+        self.store = store
+        self.spool = spool
+        self.accepted = 0
+        self.authenticator = Authenticator(store.tenants, PEPPER, clock)
+        self.links = Links(LINK_KEY, clock, 3600)
+        door = JobDoor(
+            jobs=store.jobs,
+            spool=spool,
+            clock=clock,
+            limits=limits,
+            models=SEED_CATALOGUE,
+            default_model=DEFAULT_MODEL,
+            accepted=self._count,
+        )
+        queue = RequestQueue(door, self.authenticator, Renderer(self.links, public_url))
+        self.app = create_app(
+            [
+                *queue.routes(),
+                *Downloads(store.jobs, spool, self.links).routes(),
+                *Health(store.ping, spool).routes(),
+                *Reference(door).routes(),
+            ],
+            self._lifespan,
+        )
+
+    def _count(self) -> None:
+        self.accepted += 1
+
+    @asynccontextmanager
+    async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+        yield
+        await self.store.close()
+
+    def client(self, key: str = "") -> httpx2.AsyncClient:
+        """A client of the application, with a key or without one."""
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        return httpx2.AsyncClient(
+            transport=httpx2.ASGITransport(app=self.app),
+            base_url="http://penstock.test",
+            headers=headers,
+        )
+
+
+async def permit(store: Store, org: str, **changes: Any) -> str:  # noqa: ANN401 - fields of a Key
+    """Make a key for the user of an organisation."""
+    text = new_key()
+    key = Key(
+        id=key_id_of(text) or "",
+        org_id=OrgId(org),
+        user_id=f"{org}-user",
+        name="test",
+        digest=Authenticator(store.tenants, PEPPER, NoTime()).digest(text),
+        created_at=START,
+    )
+    await store.tenants.put_key(msgspec.structs.replace(key, **changes))
+    return text
+
+
+class NoTime:
+    """A clock for what needs none."""
+
+    def now(self) -> float:
+        return START
+
+    async def sleep(self, seconds: float) -> None:
+        raise AssertionError(f"nobody waits {seconds} seconds here")
+
+
+def lines(count: int) -> str:
+    """A good input of so many lines."""
+    request = {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]}
+    return "".join(
+        json.dumps({"key": f"k{number}", "request": request}) + "\n" for number in range(count)
+    )
+
+
+def submission(input_data: str, **payload: object) -> dict[str, object]:
+    """The body of a submission."""
+    return {
+        "model": "Gemini-batch-inference",
+        "payload": {"model": DEFAULT_MODEL, **payload, "input_data": input_data},
+    }
+
+
+def files(root: Path) -> list[str]:
+    """Every file below a folder."""
+    return [str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()]
+
+
+async def ended(
+    api: Api,
+    job: Job,
+    state: JobState = JobState.SUCCEEDED,
+    output: bytes | None = None,
+    **more: Any,  # noqa: ANN401 - fields of a Finish
+) -> JobId:
+    """Store a job that has ended, with its output if it has one."""
+    await api.store.jobs.add(
+        msgspec.structs.replace(job, state=JobState.COLLECTING, provider_job="projects/p/x/y/7")
+    )
+    if output is not None:
+        part = api.spool.begin(job.id, OUTPUT)
+        part.write(output)
+        api.spool.commit(job.id, {OUTPUT: part})
+        more["output_sha256"] = hashlib.sha256(output).hexdigest()
+        more["output_bytes"] = len(output)
+    finish = Finish(**{"state": state, "detail": "The end.", **more})
+    assert await api.store.jobs.finish(job.id, START + 9, finish)
+    return job.id
+
+
+def every_integer(values: Iterable[object]) -> bool:
+    """Whether all values are integers, and none is a bool."""
+    return all(type(value) is int for value in values)

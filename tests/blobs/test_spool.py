@@ -1,0 +1,158 @@
+import resource
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from penstock.blobs.spool import FREE_BYTES_MIN, INPUT, INPUT_INDEX, Part, Spool
+from penstock.errors import BlobMissing, StorageFull
+
+JOB = "req_1"
+
+
+def write(spool: Spool, name: str = INPUT, data: bytes = b"x") -> Part:
+    """A part with some bytes."""
+    part = spool.begin(JOB, name)
+    part.write(data)
+    return part
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Where the spool is."""
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """Let no file of this process grow beyond 4 KiB: the kernel then refuses to write."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_part_is_nobodys_file(spool: Spool) -> None:
+    """Before the commit there is neither file nor job."""
+    part = write(spool)
+    with pytest.raises(BlobMissing):
+        spool.path(JOB, INPUT)
+    assert list(spool.job_ids()) == []
+    part.discard()
+
+
+def test_a_commit_makes_all_parts_visible(spool: Spool, root: Path) -> None:
+    """After the commit the files have their names, and nothing is left in between."""
+    parts = {INPUT: write(spool, INPUT, b"lines"), INPUT_INDEX: write(spool, INPUT_INDEX, b"rows")}
+    spool.commit(JOB, parts)
+    assert spool.path(JOB, INPUT).read_bytes() == b"lines"
+    assert spool.path(JOB, INPUT_INDEX).read_bytes() == b"rows"
+    assert list((root / "incoming").iterdir()) == []
+
+
+def test_a_commit_lands_in_the_jobs_own_folder(spool: Spool, root: Path) -> None:
+    """The layout is `jobs/<id>/<name>`, which an upgrade must keep."""
+    spool.commit(JOB, {INPUT: write(spool)})
+    files = [str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()]
+    assert files == [f"jobs/{JOB}/{INPUT}"]
+
+
+def test_a_second_commit_replaces_a_file(spool: Spool) -> None:
+    """A step that runs again after a crash writes its file anew."""
+    for data in (b"first", b"second"):
+        spool.commit(JOB, {INPUT: write(spool, data=data)})
+    assert spool.path(JOB, INPUT).read_bytes() == b"second"
+
+
+def test_beginning_again_starts_over(spool: Spool) -> None:
+    """What a dead attempt left in a part is not in the next one."""
+    left = write(spool, data=b"a long text of a dead attempt")
+    spool.commit(JOB, {INPUT: write(spool, data=b"new")})
+    assert spool.path(JOB, INPUT).read_bytes() == b"new"
+    left.discard()
+
+
+def test_discarding_leaves_nothing(spool: Spool, root: Path) -> None:
+    """A discarded part is gone, and discarding again is harmless."""
+    part = write(spool)
+    part.discard()
+    part.discard()
+    assert [path for path in root.rglob("*") if path.is_file()] == []
+
+
+def test_discarding_after_a_commit_keeps_the_file(spool: Spool) -> None:
+    """Clean-up after a success does not take the bytes away."""
+    part = write(spool)
+    spool.commit(JOB, {INPUT: part})
+    part.discard()
+    assert spool.path(JOB, INPUT).is_file()
+
+
+def test_a_start_clears_what_was_half_written(root: Path) -> None:
+    """Parts and scratch files of an earlier process are removed; committed files are not."""
+    spool = Spool(root)
+    spool.commit(JOB, {INPUT: write(spool)})
+    part = write(spool, INPUT_INDEX)
+    spool.scratch(JOB, "rows").write_bytes(b"x")
+    assert Spool(root).clear_incoming() == 2
+    assert spool.path(JOB, INPUT).is_file()
+    part.discard()
+
+
+def test_large_writes_are_written_whole(spool: Spool) -> None:
+    """More bytes than one system call may take arrive in order."""
+    data = bytes(range(256)) * 40_000
+    spool.commit(JOB, {INPUT: write(spool, data=data)})
+    assert spool.path(JOB, INPUT).read_bytes() == data
+
+
+def test_room_is_checked_before_an_upload(spool: Spool) -> None:
+    """An upload that cannot fit is refused with a time to come back."""
+    with pytest.raises(StorageFull, match="bytes free") as caught:
+        spool.check_room(2**60)
+    assert caught.value.retry_after_seconds == 60
+
+
+def test_a_small_upload_has_room(spool: Spool) -> None:
+    """With room for it nothing is raised."""
+    spool.check_room(1)
+
+
+def test_a_reserve_is_kept(spool: Spool, tmp_path: Path) -> None:
+    """Some room is left for the database, so the last bytes are never given away."""
+    free = shutil.disk_usage(tmp_path).free
+    with pytest.raises(StorageFull):
+        spool.check_room(free - FREE_BYTES_MIN // 2)
+
+
+def test_a_full_disk_is_a_clear_refusal() -> None:
+    """An error of the disk surfaces as StorageFull at the write."""
+    part = Part(Path("/dev/full"))
+    with pytest.raises(StorageFull, match="No space left"):
+        part.write(b"x")
+    part._file.close()
+
+
+@pytest.mark.usefixtures("small_files")
+def test_a_file_that_may_not_grow_is_refused(spool: Spool) -> None:
+    """A write that succeeds in part and then fails is a failure."""
+    part = spool.begin(JOB, INPUT)
+    with pytest.raises(StorageFull):
+        part.write(bytes(10_000))
+    part.discard()
+
+
+def test_a_missing_file_is_named(spool: Spool) -> None:
+    """The error tells which file of which job is gone."""
+    with pytest.raises(BlobMissing, match=f"{INPUT} of {JOB}"):
+        spool.path(JOB, INPUT)
+
+
+def test_removing_a_job_removes_its_files_only(spool: Spool) -> None:
+    """Other jobs stay, and removing again is harmless."""
+    spool.commit(JOB, {INPUT: write(spool)})
+    spool.commit("req_2", {INPUT: write(spool)})
+    spool.remove_job(JOB)
+    spool.remove_job(JOB)
+    assert list(spool.job_ids()) == ["req_2"]

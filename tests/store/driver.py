@@ -1,0 +1,76 @@
+"""Ways to bring a job into a state, and to look behind the store's back."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from tests.fake_clock import START
+
+from penstock.core.job import Attempt, Counts, Job, JobId
+from penstock.core.state import TERMINAL, JobState
+from penstock.store.jobs import Finish
+from penstock.store.store import Store
+
+PROVIDER_JOB = "projects/p/locations/global/batchPredictionJobs/7"
+COUNTS = Counts(ok=2, error=1, prompt_tokens=10, candidates_tokens=20, thoughts_tokens=5)
+
+
+def attempt(job_id: JobId, number: int = 1, **changes: Any) -> Attempt:  # noqa: ANN401 - fields
+    """An intent of a job."""
+    values: dict[str, Any] = {
+        "job_id": job_id,
+        "number": number,
+        "intent_at": START + number,
+        "input_uri": f"gs://b/{job_id}/a{number}/input.jsonl",
+        "output_prefix": f"gs://b/{job_id}/a{number}",
+        "label": str(job_id),
+    }
+    return Attempt(**{**values, **changes})
+
+
+def finish(state: JobState = JobState.SUCCEEDED, **changes: Any) -> Finish:  # noqa: ANN401 - fields
+    """An end with two good lines."""
+    values: dict[str, Any] = {
+        "state": state,
+        "detail": "The end.",
+        "counts": COUNTS,
+        "cost_micro_dollars": 42,
+        "output_bytes": 9,
+        "output_sha256": "f" * 64,
+    }
+    return Finish(**{**values, **changes})
+
+
+async def bring(store: Store, job: Job, state: JobState) -> JobId:
+    """Add a job and lead it to a state by the moves of the lifecycle."""
+    await store.jobs.add(job)
+    if state in {JobState.FAILED, JobState.CANCELLED}:
+        assert await store.jobs.finish(job.id, START, finish(state, counts=None))
+        return job.id
+    order = [each for each in JobState if each not in TERMINAL] + [JobState.SUCCEEDED]
+    for each in order[1 : order.index(state) + 1]:
+        await _step(store, job.id, each)
+    return job.id
+
+
+async def _step(store: Store, job_id: JobId, to: JobState) -> None:
+    if to is JobState.SUBMITTING:
+        done = await store.jobs.intend(attempt(job_id))
+    elif to is JobState.RUNNING:
+        done = await store.jobs.record_provider_job(job_id, 1, PROVIDER_JOB, START, "created")
+    elif to is JobState.SUCCEEDED:
+        done = await store.jobs.finish(job_id, START, finish())
+    else:
+        done = await store.jobs.move(job_id, to, START)
+    assert done
+
+
+def rows(path: Path, query: str, *values: object) -> list[tuple[Any, ...]]:
+    """What a connection of its own reads."""
+    connection = sqlite3.connect(path)
+    try:
+        with connection:
+            connection.execute("PRAGMA foreign_keys=ON")
+            return connection.execute(query, values).fetchall()
+    finally:
+        connection.close()
