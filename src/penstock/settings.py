@@ -108,10 +108,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Master secret of at least 32 characters; without it, one is made in the data directory."""
     download_seconds: int = 3600
     """How long a download link works."""
-    collect_concurrency: int = 1
-    """Outputs merged at the same time; each takes a core."""
-    prepare_concurrency: int = 2
-    """Inputs uploaded at the same time."""
+    collect_concurrency: int = 8
+    """Outputs collected at the same time; small ones mostly wait, large ones share the cores."""
+    prepare_concurrency: int = 4
+    """Inputs uploaded at the same time; each holds up to 24 MB."""
     jobs_in_flight_max: int = 500
     """Provider jobs that one process watches."""
     default_model: str = DEFAULT_MODEL
@@ -187,11 +187,12 @@ def catalogue(settings: Settings) -> dict[str, Model]:
 def _decode(kind: type, value: object) -> object:
     if isinstance(value, kind):
         return value
-    if kind is Secret and isinstance(value, str):
-        return Secret(value)
-    if kind is Path and isinstance(value, str):
-        return Path(value)
-    raise NotImplementedError(kind)
+    if kind not in {Secret, Path}:
+        raise NotImplementedError(kind)
+    if not isinstance(value, str):
+        # msgspec makes a ValidationError of it, with the setting's path; never quote the value.
+        raise TypeError(f"Expected `str`, got `{type(value).__name__}`")
+    return kind(value)
 
 
 def _read_file(file: Path) -> dict[str, Any]:

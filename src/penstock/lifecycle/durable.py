@@ -9,12 +9,11 @@ every upgrade; JSON, never pickle.
 """
 
 import asyncio
-import contextlib
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import sqlalchemy as sa
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
@@ -68,6 +67,7 @@ class Engine:
         self._stager = Stager(ports, self)
         self._reaper = Reaper(workers, ports.clock, ports.timing, self.executor_id, self)
         self._tasks: list[asyncio.Task[None]] = []
+        self._working: set[asyncio.Task[Any]] = set()
         self._workflows: dict[Phase, Callable[[str, int], Any]] = {}
         self._system_database = system_database
 
@@ -107,11 +107,11 @@ class Engine:
 
     async def end(self) -> None:
         """Stop to work. Workflows stay pending and are taken over by the next process."""
-        for task in self._tasks:
+        # The engine would leave running steps to themselves, on ports that are closed next.
+        ending = [*self._tasks, *self._working]
+        for task in ending:
             task.cancel()
-        for task in self._tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await asyncio.gather(*ending, return_exceptions=True)
         await asyncio.to_thread(DBOS.destroy, destroy_registry=True)
 
     def nudge(self) -> None:
@@ -153,6 +153,8 @@ class Engine:
 
     async def _step(self, name: str, step: Step, job_id: str) -> None:
         """Run one step; an error is visible on the job before the engine records it."""
+        task = cast(asyncio.Task[Any], asyncio.current_task())
+        self._working.add(task)
         try:
             await step(self._ports, JobId(job_id))
         except Exception as error:
@@ -162,6 +164,8 @@ class Engine:
                 JobId(job_id), self._ports.clock.now(), status_detail=detail
             )
             raise
+        finally:
+            self._working.discard(task)
 
     async def _following(self, job_id: str) -> str | None:
         job = await self._ports.job(JobId(job_id))

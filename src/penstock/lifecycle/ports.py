@@ -6,6 +6,7 @@ start: it reads the job, does what is missing, and returns when the job has left
 """
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -21,6 +22,8 @@ from penstock.errors import InternalError
 from penstock.providers.provider import Provider
 from penstock.settings import Timing
 from penstock.store.jobs import Jobs
+
+_log = logging.getLogger(__name__)
 
 
 class Alarm(Protocol):
@@ -110,11 +113,19 @@ class CancelWatch:
         """Look for cancels for ever."""
         while True:
             await self._clock.sleep(self._seconds)
-            if self._waiting:
-                for job_id in await self._jobs.cancel_requested():
-                    event = self._waiting.get(job_id)
-                    if event is not None:
-                        event.set()
+            try:
+                await self._look()
+            except Exception:  # noqa: BLE001  # a loop's boundary: logged, and tried again
+                # A missed look only costs a second; a dead loop would leave cancels unheard.
+                _log.exception("looking for cancels failed; trying again")
+
+    async def _look(self) -> None:
+        if not self._waiting:
+            return
+        for job_id in await self._jobs.cancel_requested():
+            event = self._waiting.get(job_id)
+            if event is not None:
+                event.set()
 
     async def wait(self, job_id: JobId, seconds: float) -> None:
         """Return after `seconds`, or as soon as the job's cancel is seen."""

@@ -27,7 +27,7 @@ class Store:
         return cls(open_sqlite(path))
 
     async def ping(self) -> None:
-        """Raise if the database does not answer; takes no lock, so that a long write is no outage."""
+        """Raise if the database does not answer; it takes no lock, a long write is no outage."""
         reader = self._engine.execution_options(penstock_readonly=True)
         async with reader.connect() as connection:
             await connection.execute(sa.select(1))

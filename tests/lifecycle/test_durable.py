@@ -1,0 +1,306 @@
+"""durable: the real engine, one process at a time, over fakes at the ports."""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import sqlalchemy as sa
+from dbos import DBOS, WorkflowHandleAsync
+from tests.lifecycle.fakes import FakeProvider, World, input_of, row_of
+
+from penstock.blobs.spool import OUTPUT, Spool
+from penstock.core.job import Job, JobId
+from penstock.core.state import JobState
+from penstock.lifecycle.accept import DOUBT_SECONDS, Phase
+from penstock.lifecycle.durable import APPLICATION_VERSION, STEPS, Engine, workflow_id
+from penstock.lifecycle.ports import CancelWatch
+from penstock.providers.provider import ProviderJob
+from penstock.settings import Timing
+from penstock.store.database import prepare_connection
+from penstock.store.jobs import Finish, Jobs
+from penstock.store.store import Store
+
+CONCURRENCY = {Phase.PREPARE: 2, Phase.RUN: 10, Phase.COLLECT: 1}
+TIMING = Timing(
+    poll_seconds_min=0.01,
+    poll_seconds_max=0.01,
+    retry_seconds_min=0.01,
+    stage_seconds=0.02,
+    cancel_check_seconds=0.02,
+    heartbeat_seconds=0.05,
+)
+PATIENCE_SECONDS = 30.0
+
+
+class Leaping:
+    """The machine's clock, which a test can move forward."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def now(self) -> float:
+        return time.time() + self.ahead
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+class Watched(Jobs):
+    """Jobs that tell when something of interest was written."""
+
+    def __init__(self, engine: Any) -> None:  # noqa: ANN401  # what Jobs takes
+        super().__init__(engine)
+        self.ended = asyncio.Event()
+        self.failed = asyncio.Event()
+
+    async def finish(self, job_id: JobId, at: float, finish: Finish) -> bool:
+        """Write, then tell."""
+        moved = await super().finish(job_id, at, finish)
+        self.ended.set()
+        return moved
+
+    async def note(self, job_id: JobId, at: float, **fields: Any) -> None:  # noqa: ANN401
+        """Write, then tell of internal errors."""
+        await super().note(job_id, at, **fields)
+        if "Internal error" in fields.get("status_detail", ""):
+            self.failed.set()
+
+
+class Answering(FakeProvider):
+    """A provider that ends every job at once and leaves an output behind."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world.clock, world.bucket)
+        self._answers = world.bucket
+        self.errors: list[Exception] = []
+        self.asked = asyncio.Event()
+        self.silent = False
+
+    async def find(self, label: str, location: str) -> list[ProviderJob]:
+        """Raise what the test wants, once each."""
+        if self.errors:
+            raise self.errors.pop()
+        return await super().find(label, location)
+
+    async def get(self, name: str) -> ProviderJob | None:
+        """Write the rows of a job and say that it is done, or hold it."""
+        job = await super().get(name)
+        self.asked.set()
+        if job is None or self.silent:
+            return job
+        batch = self.made[0].batch
+        folder = f"{batch.output_prefix}/x".removeprefix("gs://fake/")
+        rows = [row_of(JobId(batch.label), number, f"t{number}") for number in (2, 1)]
+        self._answers.objects[f"{folder}/predictions.jsonl"] = b"\n".join(rows)
+        return msgspec.structs.replace(
+            job, state="JOB_STATE_SUCCEEDED", output_folder=f"gs://fake/{folder}"
+        )
+
+
+class Machine:
+    """Everything of one server but its API; `boot` and `halt` it as often as you like."""
+
+    def __init__(self, world: World, store: Store, folder: Path) -> None:
+        self.world = world
+        self.store = store
+        self.jobs = Watched(store._engine)
+        world.jobs = self.jobs
+        self.clock = Leaping()
+        self.provider = Answering(world)
+        self.path = folder / "engine.db"
+        self._engine: Engine | None = None
+        self._database: sa.Engine | None = None
+
+    async def boot(self) -> Engine:
+        """Start a process."""
+        watch = CancelWatch(self.jobs, self.clock, TIMING.cancel_check_seconds)
+        ports = self.world.ports(provider=self.provider, alarm=watch, timing=TIMING)
+        database = sa.create_engine(f"sqlite:///{self.path}", isolation_level="SERIALIZABLE")
+        sa.event.listen(database, "connect", _prepare)
+        engine = Engine(
+            msgspec.structs.replace(ports, clock=self.clock),
+            self.store.workers,
+            watch,
+            database,
+            CONCURRENCY,
+        )
+        await engine.begin(alone=True)
+        self._engine, self._database = engine, database
+        return engine
+
+    async def halt(self) -> None:
+        """End the process."""
+        if self._engine is not None:
+            await self._engine.end()
+        if self._database is not None:
+            self._database.dispose()
+        self._engine = self._database = None
+
+    async def accept(self) -> Job:
+        """Commit a job of two lines."""
+        return await self.world.with_input(
+            input_of(["t1", "t2"]), created_at=self.clock.now(), updated_at=self.clock.now()
+        )
+
+    async def until(self, event: asyncio.Event) -> None:
+        """Wait for something to happen."""
+        await asyncio.wait_for(event.wait(), PATIENCE_SECONDS)
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """Ask the engine's database."""
+        connection = sqlite3.connect(self.path)
+        try:
+            return connection.execute(query).fetchall()
+        finally:
+            connection.close()
+
+
+def _prepare(connection: Any, record: object) -> None:  # noqa: ANN401  # a DB-API connection
+    connection.isolation_level = "IMMEDIATE"
+    prepare_connection(connection, record)
+
+
+@pytest.fixture
+async def machine(
+    tmp_path: Path, quick_store: Store, spool: Spool, new_job: Callable[..., Job]
+) -> AsyncIterator[Machine]:
+    """A machine that is down at the start, and down again at the end."""
+    made = Machine(World(quick_store.jobs, spool, new_job), quick_store, tmp_path)
+    yield made
+    await made.halt()
+
+
+async def test_a_job_runs_through_the_three_workflows(machine: Machine) -> None:
+    """From the committed row to the output, each phase as one workflow of its own id."""
+    engine = await machine.boot()
+    job = await machine.accept()
+    engine.nudge()
+    await machine.until(machine.jobs.ended)
+    last: WorkflowHandleAsync[None] = await DBOS.retrieve_workflow_async(
+        workflow_id(Phase.COLLECT, job.id, 0)
+    )
+    await last.get_result(polling_interval_sec=0.01)
+    after = await machine.world.now(job)
+    assert after.state is JobState.SUCCEEDED
+    assert len(machine.world.spool.path(job.id, OUTPUT).read_bytes().splitlines()) == 2
+    found = machine.rows("SELECT workflow_uuid, status FROM workflow_status ORDER BY created_at")
+    assert found == [(workflow_id(phase, job.id, 0), "SUCCESS") for phase in Phase]
+
+
+async def test_nothing_is_pickled(machine: Machine) -> None:
+    """What the engine stores is JSON of a string and a number, so an upgrade can read it."""
+    await machine.boot()
+    job = await machine.accept()
+    await machine.until(machine.jobs.ended)
+    inputs = machine.rows("SELECT inputs FROM workflow_input")
+    assert [msgspec.json.decode(row[0])["positionalArgs"] for row in inputs] == [[job.id, 0]] * 3
+    outputs = machine.rows("SELECT output FROM operation_outputs WHERE output IS NOT NULL")
+    assert {msgspec.json.decode(row[0]) for row in outputs} <= {None, "run", "collect"}
+    formats = machine.rows("SELECT DISTINCT serialization FROM workflow_status")
+    assert formats == [("portable_json",)]
+
+
+async def test_the_version_never_changes(machine: Machine) -> None:
+    """A workflow belongs to the version that began it; ours is one word for ever."""
+    assert APPLICATION_VERSION == "1"
+    await machine.boot()
+    await machine.accept()
+    await machine.until(machine.jobs.ended)
+    found = machine.rows("SELECT DISTINCT application_version FROM workflow_status")
+    assert found == [("1",)]
+
+
+async def test_a_step_that_raises_is_visible_and_run_again(machine: Machine) -> None:
+    """The job says what happened, and a workflow with the next run number takes it to its end."""
+    machine.provider.errors.append(RuntimeError("a bug"))
+    await machine.boot()
+    job = await machine.accept()
+    await machine.until(machine.jobs.failed)
+    detail = (await machine.world.now(job)).status_detail
+    assert detail == "Internal error in submit: RuntimeError. It is tried again."
+    machine.clock.ahead += DOUBT_SECONDS + 1
+    await machine.until(machine.jobs.ended)
+    after = await machine.world.now(job)
+    assert (after.state, after.run) == (JobState.SUCCEEDED, 1)
+    assert ("restarted", "the run workflow had died") in await machine.jobs.events(job.id)
+
+
+async def test_the_next_process_takes_over_what_the_last_one_left(machine: Machine) -> None:
+    """A job that waits at the provider is watched on after a restart, and not created again."""
+    machine.provider.silent = True
+    first = await machine.boot()
+    job = await machine.accept()
+    await machine.until(machine.provider.asked)
+    await machine.halt()
+    assert (await machine.world.now(job)).state is JobState.RUNNING
+    machine.provider.silent = False
+    second = await machine.boot()
+    await machine.until(machine.jobs.ended)
+    assert (await machine.world.now(job)).state is JobState.SUCCEEDED
+    assert len(machine.provider.posts) == 1
+    assert first.executor_id != second.executor_id
+
+
+async def test_an_ended_engine_does_nothing_more(machine: Machine) -> None:
+    """After the end no step and no loop goes on behind the back of whoever closes the store."""
+    machine.provider.silent = True
+    await machine.boot()
+    job = await machine.accept()
+    await machine.until(machine.provider.asked)
+    await machine.halt()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert not machine.jobs.failed.is_set()
+    left = machine.rows("SELECT workflow_uuid FROM workflow_status WHERE status = 'PENDING'")
+    assert left == [(workflow_id(Phase.RUN, job.id, 0),)]
+
+
+async def test_recovery_takes_only_the_named_executors_workflows(machine: Machine) -> None:
+    """The private call that the reaper rests on exists and is conditional on the owner."""
+    assert list(signature(DBOS._recover_pending_workflows).parameters) == ["executor_ids"]
+    machine.provider.silent = True
+    engine = await machine.boot()
+    job = await machine.accept()
+    await machine.until(machine.provider.asked)
+    run = workflow_id(Phase.RUN, job.id, 0)
+    assert await engine.take_over("somebody-else") == 0
+    owner = f"SELECT executor_id FROM workflow_status WHERE workflow_uuid = '{run}'"  # noqa: S608
+    assert machine.rows(owner) == [(engine.executor_id,)]
+
+
+async def test_a_live_workflow_is_not_dead_and_an_ended_one_is(machine: Machine) -> None:
+    """The question that the stager asks is answered by the engine's own table."""
+    machine.provider.silent = True
+    engine = await machine.boot()
+    job = await machine.accept()
+    await machine.until(machine.provider.asked)
+    assert not await engine.is_dead(Phase.RUN, job.id, 0)
+    assert not await engine.is_dead(Phase.COLLECT, job.id, 0)
+    assert await engine.is_dead(Phase.PREPARE, job.id, 0)
+
+
+async def test_starting_a_workflow_twice_is_nothing(machine: Machine) -> None:
+    """The deterministic id makes the second start a no-op."""
+    machine.provider.silent = True
+    engine = await machine.boot()
+    job = await machine.accept()
+    await machine.until(machine.provider.asked)
+    await engine.start(Phase.RUN, job.id, 0)
+    found = machine.rows("SELECT count(*) FROM workflow_status")
+    assert found == [(2,)]
+    assert len(machine.provider.posts) == 1
+
+
+def test_every_phase_has_its_steps() -> None:
+    """The workflows are the four steps in their order."""
+    names = {phase: [step.__name__ for step in steps] for phase, steps in STEPS.items()}
+    assert names == {
+        Phase.PREPARE: ["prepare"],
+        Phase.RUN: ["submit", "wait"],
+        Phase.COLLECT: ["collect"],
+    }
