@@ -129,6 +129,17 @@ async def test_a_living_workflow_is_left_alone(world: World) -> None:
     assert ((await world.now(job)).run, len(workflows.started)) == (0, 1)
 
 
+async def test_a_quiet_job_is_asked_after_once_a_while(world: World) -> None:
+    """A job without news costs one question per `DOUBT_SECONDS`, not one per look."""
+    await world.job()
+    workflows = FakeWorkflows()
+    stager = Stager(world.ports(), workflows)
+    for _ in range(60):
+        await stager.look()
+        world.clock.advance(1)
+    assert len(workflows.asked) == 3
+
+
 async def test_two_loops_count_a_death_once(world: World) -> None:
     """The second process that finds the same death changes nothing."""
     job = await world.job()

@@ -59,9 +59,11 @@ class Watched(Jobs):
         self.ended = asyncio.Event()
         self.failed = asyncio.Event()
 
-    async def finish(self, job_id: JobId, at: float, finish: Finish) -> bool:
+    async def finish(
+        self, job_id: JobId, at: float, finish: Finish, *, only_attempt: int | None = None
+    ) -> bool:
         """Write, then tell."""
-        moved = await super().finish(job_id, at, finish)
+        moved = await super().finish(job_id, at, finish, only_attempt=only_attempt)
         self.ended.set()
         return moved
 

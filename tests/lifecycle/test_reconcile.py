@@ -1,6 +1,7 @@
 """reconcile: whatever became of a create, one paid job at most, and never a second POST blindly."""
 
 from collections import deque
+from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -181,21 +182,20 @@ async def test_a_failed_job_with_its_input_in_place_is_adopted(world: World) -> 
     assert (await world.now(job)).provider_job == world.provider.made[0].name
 
 
-async def test_an_input_that_is_nowhere_is_reported_and_looked_for_again(world: World) -> None:
-    """A missing copy is an error that waits and says so; here it comes back."""
+async def test_an_input_that_is_nowhere_does_not_hold_the_job(world: World) -> None:
+    """A bucket that somebody emptied ends in one more create, which fails at no cost."""
     job = await killed_at_create(world)
-    name = f"penstock/{job.id}/a1/input.jsonl"
-    await world.bucket.delete(name)
-    details = []
-
-    async def restore() -> None:
-        details.append((await world.now(job)).status_detail)
-        world.bucket._write(name, b"{}\n")
-
-    world.clock.at(190, restore)
+    await world.bucket.delete(f"penstock/{job.id}/a1/input.jsonl")
     await submit(world.ports(), job.id)
-    assert details == [f"penstock/{job.id}/a2/input.jsonl does not exist."]
     assert (await world.now(job)).state is JobState.RUNNING
+    assert len(world.provider.posts) == 2
+    assert world.provider.paid() == []
+
+
+def test_a_live_job_is_kept_before_an_older_dead_one(new_job: Callable[..., Job]) -> None:
+    """Of two jobs of the same create the one that can still answer is adopted."""
+    dead, live = seen("JOB_STATE_FAILED", name="old"), seen(RUNNING, name="young")
+    assert [one.name for one in adoptable(new_job(), [], [dead, live])] == ["young", "old"]
 
 
 async def test_a_list_that_fails_backs_off_and_says_why(world: World) -> None:

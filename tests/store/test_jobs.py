@@ -318,6 +318,29 @@ async def test_a_finish_bills_once(store: Store, new_job: MakeJob, tmp_path: Pat
     assert ledger == [("acme", job.id, 1, "usage", 2, 10, 25, 42)]
 
 
+async def test_a_late_answer_to_an_older_attempt_changes_nothing(
+    store: Store, new_job: MakeJob
+) -> None:
+    """A process that froze with attempt 1's answer writes nothing while attempt 2 is submitting."""
+    job = new_job()
+    await bring(store, job, JobState.SUBMITTING)
+    await store.jobs.move(job.id, JobState.PREPARED, START + 5)
+    second = Attempt(
+        job_id=job.id,
+        number=2,
+        intent_at=START + 6,
+        input_uri="gs://b/i",
+        output_prefix="gs://b/o",
+        label="l",
+    )
+    assert await store.jobs.intend(second)
+    late = START + 7
+    assert not await store.jobs.record_provider_job(job.id, 1, "projects/late", late, "created")
+    assert not await store.jobs.move(job.id, JobState.PREPARED, late, only_attempt=1)
+    assert not await store.jobs.finish(job.id, late, finish(JobState.FAILED), only_attempt=1)
+    assert await store.jobs.record_provider_job(job.id, 2, "projects/ours", late, "created")
+
+
 async def test_the_ledger_takes_no_attempt_twice(
     store: Store, new_job: MakeJob, tmp_path: Path
 ) -> None:

@@ -59,7 +59,7 @@ class Stager:
     def __init__(self, ports: Ports, workflows: Workflows) -> None:
         self._ports = ports
         self._workflows = workflows
-        self._started: set[tuple[Phase, JobId, int]] = set()
+        self._asked_at: dict[tuple[Phase, JobId, int], float] = {}
         self._wake = asyncio.Event()
 
     def nudge(self) -> None:
@@ -80,15 +80,17 @@ class Stager:
         """Start what has no workflow, and start anew what lost its workflow to an error."""
         open_jobs = await self._ports.jobs.open_jobs()
         now = self._ports.clock.now()
-        seen = set()
+        # Forgets what has ended; the time is when the workflow was started or last asked after.
+        asked_at: dict[tuple[Phase, JobId, int], float] = {}
         for job in open_jobs:
             wanted = (PHASES[job.state], job.id, job.run)
-            seen.add(wanted)
-            if wanted not in self._started:
+            asked_at[wanted] = self._asked_at.get(wanted, now)
+            if wanted not in self._asked_at:
                 await self._workflows.start(*wanted)
-            elif job.updated_at < now - DOUBT_SECONDS:
+            elif now > max(job.updated_at, asked_at[wanted]) + DOUBT_SECONDS:
+                asked_at[wanted] = now
                 await self._doubt(job, now)
-        self._started = seen
+        self._asked_at = asked_at
 
     async def _doubt(self, job: OpenJob, now: float) -> None:
         phase = PHASES[job.state]

@@ -97,13 +97,14 @@ async def _settle(
 
 
 def adoptable(job: Job, attempts: list[Attempt], found: list[ProviderJob]) -> list[ProviderJob]:
-    """Return the provider jobs that may be ours to keep, oldest first.
+    """Return the provider jobs that may be ours to keep: live ones first, then by age.
 
     A job of a fenced attempt counts only if it certainly took its input before the fence;
     otherwise it is dead or will be, and adopting it would wait for ever.
     """
     fenced = {display_name(job.id, one.number) for one in attempts if one.fenced_at is not None}
-    return [one for one in found if one.display_name not in fenced or _took_input(one)]
+    ours = [one for one in found if one.display_name not in fenced or _took_input(one)]
+    return sorted(ours, key=lambda one: one.state in ENDED_WITHOUT)
 
 
 def _took_input(job: ProviderJob) -> bool:
@@ -152,8 +153,9 @@ async def _fence(ports: Ports, job: Job, attempt: Attempt) -> None:
     try:
         await ports.bucket.stat(source)
     except BlobMissing:
-        # A crash came between the delete and the commit below; then the copy must be there.
-        await ports.bucket.stat(target)
+        # A crash came between the delete and the commit below, and the copy is there. Or somebody
+        # emptied the bucket: then the next create fails for free and its message says why.
+        pass
     else:
         await ports.bucket.copy(source, target)
         await ports.bucket.delete(source)

@@ -18,8 +18,8 @@ ONE_ROW: Final = 1
 UNREADABLE: Final = 2
 CONFLICTING: Final = 3
 
-ROW_BYTES_MAX: Final = 512 * 1024 * 1024
-"""One row of the provider; image answers are megabytes, a longer row is not an answer."""
+ROW_BYTES_MAX: Final = 128 * 1024 * 1024
+"""One row of the provider: the echo of a 64 MiB line and images of some megabytes fit."""
 
 
 class Row(msgspec.Struct, frozen=True):

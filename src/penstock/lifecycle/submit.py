@@ -76,11 +76,17 @@ async def _send(ports: Ports, job: Job, attempt: Attempt) -> None:
     try:
         created = await ports.provider.create(batch)
     except ProviderRefused as error:
-        await ports.jobs.finish(job.id, ports.clock.now(), _refused(error))
+        await ports.jobs.finish(
+            job.id, ports.clock.now(), _refused(error), only_attempt=attempt.number
+        )
     except ProviderUnreachable as error:
         # Proven without effect, so the same input may be used by another intent.
         await ports.jobs.move(
-            job.id, JobState.PREPARED, ports.clock.now(), status_detail=error.message
+            job.id,
+            JobState.PREPARED,
+            ports.clock.now(),
+            only_attempt=attempt.number,
+            status_detail=error.message,
         )
         raise
     except ProviderUnclear as error:

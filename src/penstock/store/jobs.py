@@ -152,11 +152,25 @@ class Jobs:
         async with self._reader.connect() as connection:
             return {row[0] for row in await connection.execute(sa.select(tables.jobs.c.id))}
 
-    async def move(self, job_id: JobId, to: JobState, at: float, **fields: Any) -> bool:  # noqa: ANN401
-        """Move the job to a state that is not terminal; False if it may not go there any more."""
+    async def move(
+        self,
+        job_id: JobId,
+        to: JobState,
+        at: float,
+        *,
+        only_attempt: int | None = None,
+        **fields: Any,  # noqa: ANN401
+    ) -> bool:
+        """Move the job to a state that is not terminal; False if it may not go there any more.
+
+        `only_attempt` is for writers that act on the answer to one attempt: a process that was
+        frozen with it must change nothing once another attempt has begun.
+        """
         detail = fields.get("status_detail", "")
         async with self._engine.begin() as connection:
-            moved = await _move(connection, job_id, to, {"updated_at": at, **fields})
+            moved = await _move(
+                connection, job_id, to, {"updated_at": at, **fields}, only_attempt=only_attempt
+            )
             if moved:
                 await _event(connection, job_id, at, to.value, detail)
         return moved
@@ -211,7 +225,10 @@ class Jobs:
     async def record_provider_job(
         self, job_id: JobId, number: int, name: str, at: float, kind: str
     ) -> bool:
-        """Commit the provider job's name and move to RUNNING; `kind` is created or adopted."""
+        """Commit the provider job's name and move to RUNNING; `kind` is created or adopted.
+
+        A created job is recorded only for the newest attempt; an adopted one may be of an older.
+        """
         async with self._engine.begin() as connection:
             moved = await _move(
                 connection,
@@ -223,6 +240,7 @@ class Jobs:
                     "status_detail": "The provider has the job.",
                     "updated_at": at,
                 },
+                only_attempt=number if kind == "created" else None,
             )
             if moved:
                 await connection.execute(
@@ -259,7 +277,9 @@ class Jobs:
             rows = (await connection.execute(query)).mappings().all()
         return [typed(row, Attempt) for row in rows]
 
-    async def finish(self, job_id: JobId, at: float, finish: Finish) -> bool:
+    async def finish(
+        self, job_id: JobId, at: float, finish: Finish, *, only_attempt: int | None = None
+    ) -> bool:
         """Write terminal state, result and ledger in one transaction; False if already ended."""
         values = msgspec.structs.asdict(finish)
         values["status_detail"] = values.pop("detail")
@@ -268,7 +288,11 @@ class Jobs:
         values["counts"] = None if counts is None else msgspec.json.encode(counts).decode()
         async with self._engine.begin() as connection:
             moved = await _move(
-                connection, job_id, finish.state, values | {"updated_at": at, "finished_at": at}
+                connection,
+                job_id,
+                finish.state,
+                values | {"updated_at": at, "finished_at": at},
+                only_attempt=only_attempt,
             )
             if moved:
                 await _event(connection, job_id, at, finish.state.value, finish.detail)
@@ -313,12 +337,14 @@ async def _move(
     values: Mapping[str, Any],
     *,
     only_from: JobState | None = None,
+    only_attempt: int | None = None,
 ) -> bool:
     sources = sources_of(to) if only_from is None else sources_of(to) & {only_from}
+    guards = [tables.jobs.c.id == job_id, tables.jobs.c.state.in_([s.value for s in sources])]
+    if only_attempt is not None:
+        guards.append(tables.jobs.c.attempt == only_attempt)
     changed = await connection.execute(
-        tables.jobs.update()
-        .where(tables.jobs.c.id == job_id, tables.jobs.c.state.in_([s.value for s in sources]))
-        .values(state=to.value, **values)
+        tables.jobs.update().where(*guards).values(state=to.value, **values)
     )
     return changed.rowcount == 1
 
