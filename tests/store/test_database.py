@@ -11,6 +11,7 @@ from penstock.errors import ConfigurationError
 from penstock.store import tables
 from penstock.store.database import (
     BUSY_TIMEOUT_MS,
+    REVISION,
     journal_of,
     migrate,
     open_sqlite,
@@ -18,6 +19,7 @@ from penstock.store.database import (
     sqlite_url,
 )
 from penstock.store.store import Store
+from penstock.store.upgrade import upgrade
 
 
 @pytest.fixture
@@ -26,9 +28,17 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "penstock.db"
 
 
+def upgrade_from_nothing(path: Path) -> None:
+    """Run every migration on an empty file."""
+    engine = sa.create_engine(sqlite_url(path))
+    with engine.begin() as connection:
+        upgrade(connection)
+    engine.dispose()
+
+
 def test_the_migrations_make_the_metadata(path: Path) -> None:
     """Nobody changed the tables without a migration, or the other way round."""
-    migrate(path)
+    upgrade_from_nothing(path)
     engine = sa.create_engine(sqlite_url(path))
     with engine.connect() as connection:
         context = MigrationContext.configure(connection)
@@ -38,11 +48,44 @@ def test_the_migrations_make_the_metadata(path: Path) -> None:
 
 def test_the_migrations_make_the_constraints(path: Path) -> None:
     """Alembic compares no CHECKs, so the text of each is looked for in the migrated schema."""
-    migrate(path)
+    upgrade_from_nothing(path)
     (made,) = rows(path, "SELECT sql FROM sqlite_master WHERE name = 'jobs'")
     checks = [c for c in tables.jobs.constraints if isinstance(c, sa.CheckConstraint)]
     assert len(checks) == 3
     assert all(str(check.sqltext) in made[0] for check in checks)
+
+
+def test_a_new_database_equals_a_migrated_one(path: Path, tmp_path: Path) -> None:
+    """Creating at once and running all migrations give the same columns, indexes and revision."""
+    migrated = tmp_path / "migrated.db"
+    migrate(path)
+    upgrade_from_nothing(migrated)
+    for query in (
+        (
+            'SELECT t.name, c.name, c.type, c."notnull", c.dflt_value, c.pk FROM sqlite_master t'
+            " JOIN pragma_table_info(t.name) c WHERE t.type = 'table' ORDER BY 1, 2"
+        ),
+        (
+            "SELECT t.name, i.name, c.name FROM sqlite_master t JOIN pragma_index_list(t.name) i"
+            " JOIN pragma_index_info(i.name) c WHERE t.type = 'table' ORDER BY 1, 2, c.seqno"
+        ),
+        "SELECT version_num FROM alembic_version",
+    ):
+        assert rows(path, query) == rows(migrated, query)
+
+
+def test_a_migrated_database_is_left_as_it_is(path: Path) -> None:
+    """What the migrations made is at this version already."""
+    upgrade_from_nothing(path)
+    migrate(path)
+    assert rows(path, "SELECT version_num FROM alembic_version") == [(REVISION,)]
+
+
+def test_a_database_of_something_else_is_refused(path: Path) -> None:
+    """A file with strange tables is left alone."""
+    rows(path, "CREATE TABLE recipes (name TEXT)")
+    with pytest.raises(ConfigurationError, match="not one of Penstock's"):
+        migrate(path)
 
 
 def test_migrating_twice_is_the_same_as_once(path: Path) -> None:

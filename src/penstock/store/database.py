@@ -13,17 +13,26 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.util import CommandError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from penstock.clock import SystemClock
 from penstock.errors import ConfigurationError
+from penstock.store.tables import metadata
 
 T = TypeVar("T")
 
 WAL_SAFE_SINCE: Final = (3, 51, 3)
+REVISION: Final = "0001"
+"""The newest migration in `migrations/versions`."""
+
+VERSION_TABLE: Final = sa.Table(
+    "alembic_version",
+    sa.MetaData(),
+    sa.Column("version_num", sa.String(32), nullable=False),
+    sa.PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)
+"""Alembic's own table, as Alembic makes it."""
+
 SUBSEC_SINCE: Final = (3, 42, 0)
 BUSY_TIMEOUT_MS: Final = 30_000
 """Longer than any transaction of ours; a shorter one turns a slow disk into errors."""
@@ -98,18 +107,44 @@ def open_sqlite(path: Path) -> AsyncEngine:
 
 def migrate(path: Path) -> None:
     """Bring the schema of a SQLite file to this version; a newer schema is refused."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    engine = sa.create_engine(sqlite_url(path))
+    engine = sa.create_engine(sqlite_url(path), hide_parameters=True)
     sa.event.listen(engine, "connect", prepare_connection)
     try:
         with engine.begin() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-    except CommandError as error:
-        raise ConfigurationError(
-            f"The database {path.name} was written by another version of Penstock: {error}",
-            hint="Start the version that wrote it, or a newer one.",
-        ) from error
+            names = sa.inspect(connection).get_table_names()
+            if not names:
+                _create(connection)
+            elif VERSION_TABLE.name not in names:
+                raise ConfigurationError(
+                    f"The database {path.name} is not one of Penstock's.",
+                    hint="Name another data directory.",
+                )
+            elif _revision(connection) != REVISION:
+                _upgrade(connection, path.name)
     finally:
         engine.dispose()
+
+
+def _create(connection: sa.Connection) -> None:
+    """Make a new database at once; a test holds this equal to the sum of all migrations."""
+    metadata.create_all(connection)
+    VERSION_TABLE.create(connection)
+    connection.execute(VERSION_TABLE.insert().values(version_num=REVISION))
+
+
+def _revision(connection: sa.Connection) -> str | None:
+    return connection.execute(sa.select(VERSION_TABLE.c.version_num)).scalar_one_or_none()
+
+
+def _upgrade(connection: sa.Connection, name: str) -> None:
+    from alembic.util import CommandError  # noqa: PLC0415  # lazy: 10 MB that only upgrades need
+
+    from penstock.store.upgrade import upgrade  # noqa: PLC0415  # lazy: it imports alembic
+
+    try:
+        upgrade(connection)
+    except CommandError as error:
+        raise ConfigurationError(
+            f"The database {name} was written by another version of Penstock: {error}",
+            hint="Start the version that wrote it, or a newer one.",
+        ) from error

@@ -1,4 +1,4 @@
-"""Run migrations on the connection that `store.database.migrate` hands over."""
+"""Run migrations on the connection that `store.upgrade` hands over."""
 
 from alembic import context
 
