@@ -217,6 +217,10 @@ class Service:
         rules = self.http.get(f"{self.emulator_url}/emulator/v1/rules").json()["rules"]
         return any(str(one["id"]) == rule and one["used"] for one in rules)
 
+    def drop_rule(self, rule: str) -> None:
+        """Remove one rule."""
+        self.http.delete(f"{self.emulator_url}/emulator/v1/rules/{rule}")
+
     def drop_rules(self) -> None:
         """Remove all rules."""
         self.http.delete(f"{self.emulator_url}/emulator/v1/rules")

@@ -35,19 +35,19 @@ def test_stats_tokens_and_cost_are_the_sums_of_the_lines(service: Service) -> No
 
 def test_queued_pending_and_running_are_shown_as_the_provider_says(service: Service) -> None:
     """A held job shows JOB_STATE_QUEUED, then PENDING, then RUNNING, always as processing."""
-    service.rule({}, {"hold": "queued"})
+    holding = service.rule({}, {"hold": "queued"})
     job = service.submit([prompt("Wait for it.")])
     assert job["status"] == "queued"
     assert job["outcome"] is None
-    for held, state in (
-        ("pending", "JOB_STATE_QUEUED"),
-        ("running", "JOB_STATE_PENDING"),
-        ("", "JOB_STATE_RUNNING"),
+    for state, following in (
+        ("JOB_STATE_QUEUED", "pending"),
+        ("JOB_STATE_PENDING", "running"),
+        ("JOB_STATE_RUNNING", None),
     ):
         assert service.wait_for_state(job["request_id"], state)["status"] == "processing"
-        service.drop_rules()
-        if held:
-            service.rule({}, {"hold": held})
+        # The next hold stands before the last one goes, so that no state is run through unseen.
+        held, holding = holding, service.rule({}, {"hold": following}) if following else ""
+        service.drop_rule(held)
     assert service.wait(job["request_id"])["status"] == "success"
 
 

@@ -1,5 +1,7 @@
 """wait: polls until the provider ends the job, whatever it says meanwhile."""
 
+import contextlib
+
 import pytest
 from tests.lifecycle.fakes import (
     CANCELLED,
@@ -9,8 +11,11 @@ from tests.lifecycle.fakes import (
     RUNNING,
     SUCCEEDED,
     Act,
+    Fate,
+    Killed,
     ScriptedProvider,
     World,
+    mortal,
     seen,
 )
 
@@ -193,6 +198,21 @@ async def test_a_cancel_that_fails_is_passed_on_again(world: World) -> None:
     assert world.clock.slept[:2] == [2.0, 4.0]
 
 
+@pytest.mark.parametrize("kill_at", range(1, 40))
+async def test_a_cancel_survives_a_kill_at_any_call(world: World, kill_at: int) -> None:
+    """Wherever the process dies, a provider job that ends CANCELLED was ended by its owner."""
+    job = await world.running()
+    await world.cancel(job)()
+    provider = CancellableProvider()
+    fate = Fate(kill_at)
+    with contextlib.suppress(Killed):
+        await wait(mortal(world.ports(provider=provider), fate.point), job.id)
+    await wait(world.ports(provider=provider), job.id)
+    after = await world.now(job)
+    assert (after.state, after.provider_state) == (JobState.COLLECTING, CANCELLED)
+    assert after.stop_reason is StopReason.CANCELLED
+
+
 async def test_a_known_cancel_does_not_ring_for_ever(world: World) -> None:
     """While the cancel waits for a provider that is away, the alarm is not asked: it would ring."""
     job = await world.running()
@@ -275,6 +295,14 @@ async def test_a_poll_without_news_writes_nothing(world: World) -> None:
     world.clock.at(120, look)
     await wait(world.ports(provider=ScriptedProvider(*[seen(PENDING)] * 30, DONE)), job.id)
     assert writes == [job.updated_at]
+
+
+class CancellableProvider(ScriptedProvider):
+    """Runs until it is asked to end, and ends at once then."""
+
+    async def get(self, name: str) -> ProviderJob | None:
+        del name
+        return seen(CANCELLED) if self.cancels else seen(RUNNING, has_started=True)
 
 
 def _not_cancelled(provider: ScriptedProvider) -> Act:

@@ -22,6 +22,8 @@ class _Watch(msgspec.Struct, kw_only=True):
     backoff: Backoff
     is_alone: bool = False
     """Whether the label was listed once more, to find a second provider job."""
+    is_stopping: bool = False
+    """Whether this process has asked the provider to end the job."""
     unknown_since: float | None = None
     """Since when the provider does not know the job."""
 
@@ -63,14 +65,28 @@ async def _poll(ports: Ports, job: Job, name: str, watch: _Watch) -> float:
         return 0.0
     await _note(ports, job, seen, now)
     # Read again: one that is seen running for the first time did not expire in the queue.
-    reason = why_stop(await ports.job(job.id), ports.limits, now)
-    if reason is not None and job.stop_reason is None:
-        await ports.provider.cancel(name)
-        await ports.jobs.note(
-            job.id, now, stop_reason=reason.value, status_detail=_STOPPING[reason]
-        )
+    reason = job.stop_reason or why_stop(await ports.job(job.id), ports.limits, now)
+    if reason is not None and not watch.is_stopping:
+        await _stop(ports, job, name, reason)
+        watch.is_stopping = True
         return ports.timing.poll_seconds_min
     return _interval(ports, job, now)
+
+
+async def _stop(ports: Ports, job: Job, name: str, reason: StopReason) -> None:
+    """Ask the provider to end the job; a process that takes over asks once more.
+
+    The reason is committed first: after a crash between the two, the provider's CANCELLED would
+    otherwise look like its own doing, and the owner's cancel would end as a failure.
+    """
+    if job.stop_reason is None:
+        await ports.jobs.note(
+            job.id,
+            ports.clock.now(),
+            stop_reason=reason.value,
+            status_detail=_STOPPING[reason],
+        )
+    await ports.provider.cancel(name)
 
 
 _STOPPING = {
