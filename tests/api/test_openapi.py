@@ -81,6 +81,23 @@ def test_the_document_tells_this_servers_models(document: Json) -> None:
     assert "200000 requests" in described
 
 
+async def test_the_described_bodies_are_taken(document: Json, acme: httpx2.AsyncClient) -> None:
+    """The example of every form of a body is accepted as it stands."""
+    contents = document["paths"][f"{BASE}/requests"]["post"]["requestBody"]["content"]
+    assert len(contents) == 3
+    for kind, content in contents.items():
+        example = content["example"]
+        if kind == "application/json":
+            answer = await acme.post(f"{BASE}/requests", json=example)
+        elif kind == "multipart/form-data":
+            file = example.pop("file").encode()
+            answer = await acme.post(f"{BASE}/requests", data=example, files={"file": file})
+        else:
+            headers = {"Content-Type": kind}
+            answer = await acme.post(f"{BASE}/requests", content=example, headers=headers)
+        assert answer.status_code == 200, answer.text
+
+
 async def test_answers_have_the_described_members(
     document: Json, acme: httpx2.AsyncClient, api: Api, new_job: MakeJob
 ) -> None:

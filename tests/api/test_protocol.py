@@ -276,9 +276,12 @@ def test_the_second_head_has_its_own_deadline(connection: socket.socket) -> None
     """A slow head is cut on a connection that was good before, too."""
     connection.sendall(head(Content_Length="0"))
     first = connection.recv(65_536)
+    # Head and body of the answer may come apart; the second request begins after both.
+    while not first.endswith(b"\r\n\r\n0"):
+        first += connection.recv(65_536)
     assert first.startswith(b"HTTP/1.1 200")
     received = dribble(connection, b"GET /x HTTP/1.1\r\nHost: " + b"x" * 500)
-    assert refusal(received[received.index(b"HTTP/1.1 4") :]) == (408, "body_too_slow")
+    assert refusal(received) == (408, "body_too_slow")
 
 
 def test_a_refused_connection_harms_no_other(echo: Echo, connection: socket.socket) -> None:

@@ -176,14 +176,6 @@ async def test_a_job_that_cannot_be_committed_leaves_no_file(
     assert api.accepted == 0
 
 
-async def test_an_encoded_body_is_refused(acme: httpx2.AsyncClient) -> None:
-    """A compressed body could be a bomb; the refusal says what to leave out."""
-    headers = {"Content-Encoding": "gzip"}
-    answer = await acme.post(f"{BASE}/requests", content=b"x", headers=headers)
-    assert answer.status_code == 415
-    assert "Content-Encoding" in answer.json()["hint"]
-
-
 async def test_the_other_members_of_the_payload_are_echoed(acme: httpx2.AsyncClient) -> None:
     """The caller's own members come back, the input does not."""
     answer = await submit(acme, submission(lines(1), note={"a": [1, None]}))

@@ -1,10 +1,13 @@
 """What only a real socket can show: cut uploads, unread bodies, addresses as they are written."""
 
 import asyncio
+import gzip
+import hashlib
 import logging
 import os
 import socket
 import time
+import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +16,7 @@ from urllib.parse import quote, urlsplit
 import httpx2
 import orjson
 import pytest
+from backports import zstd
 from tests.api.driver import BASE, Api, files, lines, permit, submission
 from tests.fake_clock import FakeClock
 from tests.wire import serving
@@ -59,10 +63,12 @@ def connect(url: str) -> socket.socket:
     )
 
 
-def head(key: str | None, length: int) -> bytes:
+def head(key: str | None, length: int, **headers: str) -> bytes:
     """The head of a submission."""
     authorization = "" if key is None else f"Authorization: Bearer {key}\r\n"
     start = f"POST {BASE}/requests HTTP/1.1\r\nHost: x\r\n{authorization}"
+    for name, value in headers.items():
+        start += f"{name.replace('_', '-')}: {value}\r\n"
     return f"{start}Content-Length: {length}\r\n\r\n".encode()
 
 
@@ -98,6 +104,79 @@ async def test_a_cut_upload_leaves_nothing(
     with closing(connect(url)) as connection:
         connection.sendall(head(key, len(body)) + body[: len(body) // 2])
         assert until(lambda: bool(files(tmp_path / "data")))
+    assert until(lambda: not files(tmp_path / "data"))
+    assert await store.jobs.all_ids() == set()
+
+
+JSONL = lines(20_000).encode()
+PART = b'Content-Disposition: form-data; name="file"; filename="x.jsonl"'
+FORM = b"--cut\r\n%b\r\n\r\n%b\r\n--cut--\r\n" % (PART, JSONL)
+NOISE = b"".join(
+    b'{"key":"%b","request":{"contents":[{"parts":[{"text":"x"}]}]}}\n'
+    % os.urandom(32).hex().encode()
+    for _ in range(20_000)
+)
+BODIES = {
+    "application/jsonl": JSONL,
+    "multipart/form-data; boundary=cut": FORM,
+    "application/jsonl gzip": gzip.compress(NOISE),
+    "application/jsonl zstd": zstd.compress(NOISE),
+}
+
+
+@pytest.mark.parametrize("form", BODIES)
+async def test_a_body_cut_at_any_door_leaves_nothing(
+    url: str, key: str, store: Store, tmp_path: Path, form: str
+) -> None:
+    """A connection that breaks in the middle leaves neither job nor file, whatever it carried."""
+    kind, _, encoding = form.replace("; ", ";").partition(" ")
+    body = BODIES[form]
+    named = {"Content_Type": kind, "Content_Encoding": encoding or "identity"}
+    with closing(connect(url)) as connection:
+        connection.sendall(head(key, len(body), **named) + body[: len(body) // 2])
+        assert until(lambda: bool(files(tmp_path / "data")))
+    assert until(lambda: not files(tmp_path / "data"))
+    assert await store.jobs.all_ids() == set()
+
+
+@pytest.mark.parametrize("form", BODIES)
+async def test_every_door_over_the_wire(
+    client: httpx2.AsyncClient, store: Store, spool: Spool, form: str
+) -> None:
+    """Megabytes in odd chunks arrive as they were, through each door."""
+    kind, _, encoding = form.replace("; ", ";").partition(" ")
+    body = BODIES[form]
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for start in range(0, len(body), 70_001):
+            yield body[start : start + 70_001]
+
+    headers = {"Content-Type": kind, "Content-Encoding": encoding or "identity"}
+    answer = await client.post(f"{BASE}/requests", content=chunks(), headers=headers)
+    assert answer.status_code == 200, answer.text
+    data = NOISE if encoding else JSONL
+    job = await store.jobs.load(answer.json()["request_id"])
+    assert job is not None
+    assert (job.input_sha256, job.line_count) == (hashlib.sha256(data).hexdigest(), 20_000)
+    assert spool.path(job.id, "input.jsonl").read_bytes() == data
+
+
+async def test_a_bomb_over_the_wire_is_answered(
+    url: str, key: str, store: Store, tmp_path: Path
+) -> None:
+    """A bomb is refused as soon as it is one, while most of the body was not even sent."""
+    packer = zlib.compressobj(9, wbits=31)
+    start = packer.compress(bytes(128 * 1_048_576))
+    named = {"Content_Type": "application/jsonl", "Content_Encoding": "gzip"}
+    with closing(connect(url)) as connection:
+        connection.sendall(head(key, 8 * len(start), **named) + start)
+        answer = connection.recv(65_536)
+        assert answer.startswith(b"HTTP/1.1 413")
+        # Head and body may come apart.
+        while b"compression_bomb" not in answer:
+            more = connection.recv(65_536)
+            assert more
+            answer += more
     assert until(lambda: not files(tmp_path / "data"))
     assert await store.jobs.all_ids() == set()
 

@@ -53,6 +53,22 @@ def test_the_curl_of_the_readme_submits_a_job(service: Service) -> None:
     assert service.wait(record["request_id"])["status"] == "success"
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_compressed_curl_of_the_readme_submits_the_file(service: Service) -> None:
+    """The gzipped JSONL as the body becomes the same job."""
+    command = block_with("gzip -c").replace("http://127.0.0.1:8080", service.url)
+    done = subprocess.run(
+        ["bash", "-c", command],
+        env={**os.environ, "PENSTOCK_API_KEY": service.key},
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    record = service.wait(json.loads(done.stdout)["request_id"])
+    sent = (ROOT / "examples" / "reviews.jsonl").read_bytes().splitlines()
+    assert record["outcome"]["batch_job_completion_stats"]["total_count"] == len(sent)
+
+
 def test_the_submit_of_the_readme_writes_the_answers(service: Service, tmp_path: Path) -> None:
     """The command that submits the example waits, downloads and ends with exit code 0."""
     block = block_with("penstock submit")

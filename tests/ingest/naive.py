@@ -5,6 +5,7 @@ Slow and simple on purpose; the property tests hold the push parser against it.
 
 import base64
 import binascii
+import functools
 import hashlib
 import json
 import re
@@ -16,7 +17,7 @@ import msgspec
 from penstock.core.limits import Limits
 from penstock.errors import Problem, Refused
 from penstock.ingest.index import ROW_BYTES, unpack_row
-from penstock.ingest.intake import Envelope, Intake
+from penstock.ingest.intake import BodyIntake, Envelope, Intake
 from penstock.ingest.jsonl import JsonlIntake
 
 GOOD = b'{"request":{"contents":[{"parts":[{"text":"hi"}]}]}}'
@@ -64,11 +65,18 @@ def take(
     raw: bool = False,
 ) -> Taken | Turned:
     """Feed the data in pieces; `raw` feeds JSONL without the JSON around it."""
+    door: Callable[..., Intake | JsonlIntake] = JsonlIntake if raw else Intake
+    return through(functools.partial(door, limits or Limits()), data, sizes)
+
+
+def through(
+    door: Callable[..., BodyIntake | JsonlIntake], data: bytes, sizes: Iterable[int] = ()
+) -> Taken | Turned:
+    """Feed the data in pieces to a door that lacks nothing but its outputs."""
     stored = bytearray()
     index = bytearray()
-    door: Callable[..., Intake | JsonlIntake] = JsonlIntake if raw else Intake
-    intake = door(limits or Limits(), write=stored.extend, write_index=index.extend)
     try:
+        intake = door(write=stored.extend, write_index=index.extend)
         for piece in pieces(data, sizes):
             intake.feed(piece)
         result = intake.finish()

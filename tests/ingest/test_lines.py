@@ -278,7 +278,7 @@ SMALL = Limits(job_bytes_max=300_000, job_lines_max=3, line_bytes_max=100)
 @pytest.mark.parametrize(
     ("data", "code"),
     [
-        (b" " * 50 + (b"\n" + b" " * 50) * 6_000, "input_too_large"),
+        (b" " * 50 + (b"\n" + b" " * 50) * 5_000, "too_many_lines"),
         ((GOOD + b"\n") * 4, "too_many_lines"),
         (b"x\n" * 4, "too_many_lines"),
         (GOOD + b"\n" + b" " * 101 + b"\n", "line_too_long"),
@@ -292,6 +292,21 @@ def test_a_limit_refuses_by_name(data: bytes, code: str) -> None:
     assert (refusal.kind, refusal.code) == ("TooLarge", code)
     assert "limit" in (refusal.hint or "")
     assert [problem.line for problem in refusal.problems] == [2] * (code == "line_too_long")
+
+
+def test_the_size_of_an_input_is_limited() -> None:
+    """One byte over the limit is refused by the limit's name, blank or not."""
+    limits = Limits(job_bytes_max=300_000, job_lines_max=3_000)
+    data = (b" " * 50 + b"\n") * 5_882 + b" " * 18
+    assert turned_code(data, limits) == "empty_input"
+    assert turned_code(data + b"\n", limits) == "input_too_large"
+
+
+def turned_code(data: bytes, limits: Limits) -> str:
+    """The code of a refusal."""
+    refusal = take(data, raw=True, limits=limits)
+    assert isinstance(refusal, Turned)
+    return refusal.code
 
 
 def test_limits_are_inclusive() -> None:

@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Final
 
 import msgspec
 
 from penstock.api.auth import Principal
+from penstock.api.doors import Upload
 from penstock.blobs.spool import INPUT, INPUT_INDEX, Part, Spool
 from penstock.clock import Clock
 from penstock.core.job import Job, JobId, new_job_id
@@ -14,11 +14,8 @@ from penstock.core.limits import Limits
 from penstock.core.models import REQUEST_QUEUE_MODEL, Model
 from penstock.core.state import TERMINAL, JobState
 from penstock.errors import Conflict, InvalidRequest, NotFound, TooLarge
-from penstock.ingest.intake import Accepted, Intake
+from penstock.ingest.intake import Accepted
 from penstock.store.jobs import Jobs, Page
-
-ESCAPE_FACTOR_MAX: Final = 6
-"""A JSON string may spend six bytes (`\\u0041`) on one byte of the decoded input."""
 
 
 class JobDoor(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,20 +30,18 @@ class JobDoor(msgspec.Struct, frozen=True, kw_only=True):
     accepted: Callable[[], None]
     """Called after a job is committed; wakes a lifecycle in the same process."""
 
-    async def accept(
-        self, principal: Principal, body: AsyncIterator[bytes], content_length: int | None
-    ) -> Job:
+    async def accept(self, principal: Principal, upload: Upload, body: AsyncIterator[bytes]) -> Job:
         """Stream a submission in, check every line, and return the durable job.
 
         Raises a `Refused` and leaves nothing behind if anything is wrong with it; the same if the
         caller goes away.
         """
-        self._check_length(content_length)
-        await asyncio.to_thread(self.spool.check_room, content_length or self.limits.job_bytes_max)
+        upload.check_length(self.limits)
+        await asyncio.to_thread(self.spool.check_room, upload.room(self.limits))
         job_id = new_job_id()
         parts = {name: self.spool.begin(job_id, name) for name in (INPUT, INPUT_INDEX)}
         try:
-            accepted = await self._read(body, parts)
+            accepted = await self._read(upload, body, parts)
             job = self._job(job_id, principal, accepted)
             # From here on the bytes are wanted; fsync blocks, so it has a thread.
             await asyncio.to_thread(self.spool.commit, job_id, parts)
@@ -91,19 +86,22 @@ class JobDoor(msgspec.Struct, frozen=True, kw_only=True):
             )
         return job
 
-    def _check_length(self, content_length: int | None) -> None:
-        most = self.limits.job_bytes_max * ESCAPE_FACTOR_MAX + self.limits.envelope_bytes_max
-        if content_length is not None and content_length > most:
-            raise TooLarge(
-                f"The body has {content_length} bytes; no input within the limit of "
-                f"{self.limits.job_bytes_max} decoded bytes needs more than {most}.",
-                code="input_too_large",
-                hint="Split the file into several requests.",
-            )
-
-    async def _read(self, body: AsyncIterator[bytes], parts: Mapping[str, Part]) -> Accepted:
-        intake = Intake(self.limits, write=parts[INPUT].write, write_index=parts[INPUT_INDEX].write)
+    async def _read(
+        self, upload: Upload, body: AsyncIterator[bytes], parts: Mapping[str, Part]
+    ) -> Accepted:
+        intake = upload.open(
+            self.limits, write=parts[INPUT].write, write_index=parts[INPUT_INDEX].write
+        )
+        received_bytes = 0
         async for chunk in body:
+            received_bytes += len(chunk)
+            if received_bytes > self.limits.body_bytes_max:
+                # Line breaks in base64 and headers of gzip decode to nothing, without end.
+                raise TooLarge(
+                    f"The body has more than {self.limits.body_bytes_max} bytes.",
+                    code="input_too_large",
+                    hint="Split the file into several requests.",
+                )
             if chunk:
                 intake.feed(chunk)
         return intake.finish()

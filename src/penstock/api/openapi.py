@@ -8,11 +8,13 @@ from starlette.routing import Route
 
 from penstock import __version__
 from penstock.api.answers import json_answer
+from penstock.api.doors import MODEL_HEADER, Form
 from penstock.api.jobs import JobDoor
 from penstock.api.openapi_schemas import SCHEMAS
 from penstock.api.reference_page import STYLE, page
 from penstock.api.request_queue_record import DOWNLOAD_PATH
 from penstock.core.models import REQUEST_QUEUE_MODEL
+from penstock.ingest.compressed import ENCODINGS
 
 Json = dict[str, Any]
 
@@ -84,6 +86,7 @@ def document(door: JobDoor) -> Json:
                     ("NotFound", "No such id, or another tenant's: the two answer alike."),
                     ("Conflict", "The request has ended."),
                     ("TooLarge", "Over a limit in bytes or lines."),
+                    ("UnsupportedMedia", "The body has a Content-Encoding that is not read."),
                     ("Unavailable", "Not now; see Retry-After."),
                 )
             },
@@ -92,32 +95,54 @@ def document(door: JobDoor) -> Json:
     }
 
 
-def _requests(door: JobDoor) -> Json:
+def _submit(door: JobDoor) -> Json:
     limits = door.limits
     submit = _operation(
         "submitRequest",
         "Submit a batch",
         f"Up to {limits.job_bytes_max} decoded bytes and {limits.job_lines_max} requests. "
-        f"Models: {', '.join(sorted(door.models))}. 200 means that the job is durable.",
+        f"Models: {', '.join(sorted(door.models))}. 200 means that the job is durable. "
+        "The input comes as a string in JSON, as the JSONL itself, or as a file in a form; a type "
+        f"that is not listed counts as JSON. Each may be compressed ({', '.join(ENCODINGS)}).",
         {"200": _answer("The request record.", "Record")},
-        ("Invalid", "Unauthenticated", "Forbidden", "TooLarge", "Unavailable"),
+        ("Invalid", "Unauthenticated", "Forbidden", "TooLarge", "UnsupportedMedia", "Unavailable"),
     )
+    elsewhere = "The Gemini model, unless the body is JSON, which names it inside."
+    submit["parameters"] += [
+        _parameter("Content-Encoding", "header", "Of the body.", {"enum": list(ENCODINGS)}),
+        _parameter("model", "query", elsewhere, {"type": "string"}),
+        _parameter(MODEL_HEADER, "header", "The same as model.", {"type": "string"}),
+        {
+            **_parameter(
+                "options",
+                "query",
+                "Any other names, unless the body is JSON; they come back in payload.",
+                {"type": "object", "additionalProperties": {"type": "string"}},
+            ),
+            "style": "form",
+            "explode": True,
+        },
+    ]
+    line = (
+        '{"key": "1", "request": {"contents": [{"role": "user", "parts": [{"text": "Hello"}]}]}}\n'
+    )
+    payload = {"model": door.default_model, "input_data": line}
+    contents = {
+        Form.JSON: ("Submission", {"model": REQUEST_QUEUE_MODEL, "payload": payload}),
+        Form.JSONL: ("Lines", line),
+        Form.MULTIPART: ("Upload", {"model": door.default_model, "file": line}),
+    }
     submit["requestBody"] = {
         "required": True,
         "content": {
-            "application/json": {
-                "schema": {"$ref": "#/components/schemas/Submission"},
-                "example": {
-                    "model": REQUEST_QUEUE_MODEL,
-                    "payload": {
-                        "model": door.default_model,
-                        "input_data": '{"key": "1", "request": {"contents": [{"role": "user", '
-                        '"parts": [{"text": "Hello"}]}]}}\n',
-                    },
-                },
-            }
+            form.value: {"schema": {"$ref": f"#/components/schemas/{name}"}, "example": example}
+            for form, (name, example) in contents.items()
         },
     }
+    return submit
+
+
+def _requests(door: JobDoor) -> Json:
     listing = _operation(
         "listRequests",
         "List your batches",
@@ -134,7 +159,7 @@ def _requests(door: JobDoor) -> Json:
         _parameter("cursor", "query", "next_cursor of the page before.", {"type": "string"}),
     ]
     return {
-        f"{_BASE}/requests": {"post": submit, "get": listing},
+        f"{_BASE}/requests": {"post": _submit(door), "get": listing},
         f"{_BASE}/requests/{{request_id}}": {
             "parameters": [{"$ref": "#/components/parameters/request_id"}],
             "get": _operation(
@@ -250,6 +275,7 @@ def _operation(
         "NotFound": "404",
         "Conflict": "409",
         "TooLarge": "413",
+        "UnsupportedMedia": "415",
         "Unavailable": "503",
     }
     refused = {

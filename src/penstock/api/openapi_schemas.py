@@ -98,7 +98,22 @@ _INPUT_DATA: Final = {
     "top-level members are yours and come back unchanged.",
 }
 
+_LINES: Final = {
+    "type": "string",
+    "description": "JSONL: one object with request.contents a line.",
+}
+
+_UPLOAD: Final = {
+    **_object({"model": _TEXT, "input_data": _INPUT_DATA, "file": _LINES}),
+    "description": "One file part, file (JSONL) or input_data (JSONL or base64), and small fields "
+    "in any order. model names the Gemini model; other fields come back in payload.",
+    "required": [],
+    "additionalProperties": _TEXT,
+    "oneOf": [{"required": ["file"]}, {"required": ["input_data"]}],
+}
+
 _SUBMISSION: Final = {
+    "description": "input_data is the input as one string.",
     "oneOf": [
         _object(
             {
@@ -108,7 +123,7 @@ _SUBMISSION: Final = {
             ["payload"],
         ),
         _object({"model": _TEXT, "input_data": _INPUT_DATA}, ["input_data"]),
-    ]
+    ],
 }
 
 _PROBLEM: Final = _object(
@@ -152,6 +167,8 @@ _MODEL: Final = _object(
 
 SCHEMAS: Final[dict[str, Any]] = {
     "Submission": _SUBMISSION,
+    "Lines": _LINES,
+    "Upload": _UPLOAD,
     "Record": _RECORD,
     "Outcome": _OUTCOME,
     "Page": _object(

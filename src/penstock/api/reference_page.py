@@ -53,18 +53,24 @@ def _operation(described: Json, method: str, path: str, item: Json) -> str:
         f"<section><h2>{escape(operation['summary'])}</h2>"
         f"<p><span class=method>{method.upper()}</span><code>{escape(path)}</code></p>"
         f"<p>{escape(operation.get('description', ''))}</p>"
-        f"{_example(operation)}"
+        f"{_bodies(described, operation)}"
         + _table({f"{one['name']} ({one['in']})": one["description"] for one in parameters})
         + _table(answers)
         + "</section>"
     )
 
 
-def _example(operation: Json) -> str:
-    content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
-    if "example" not in content:
-        return ""
-    return f"<pre>{escape(json.dumps(content['example'], indent=2))}</pre>"
+def _bodies(described: Json, operation: Json) -> str:
+    return "".join(
+        f"<p><code>{escape(kind)}</code> "
+        f"{escape(_resolved(described, content['schema'])['description'])}</p>"
+        f"<pre>{escape(_shown(content['example']))}</pre>"
+        for kind, content in operation.get("requestBody", {}).get("content", {}).items()
+    )
+
+
+def _shown(example: object) -> str:
+    return example if isinstance(example, str) else json.dumps(example, indent=2)
 
 
 def _schema(name: str, schema: Json) -> str:

@@ -16,11 +16,12 @@ from starlette.routing import Route
 
 from penstock.api.answers import json_answer
 from penstock.api.auth import Authenticator, Principal
+from penstock.api.doors import read_head
 from penstock.api.jobs import JobDoor
 from penstock.api.request_queue_record import Renderer, model_detail
 from penstock.core.models import REQUEST_QUEUE_MODEL
 from penstock.core.state import states_of
-from penstock.errors import InvalidRequest, NotFound, UnsupportedMedia
+from penstock.errors import InvalidRequest, NotFound
 from penstock.store.jobs import Page
 
 BASES: Final = ("/api/v1/ie/requestqueue/apikey", "/api/v1/ie/requestqueue")
@@ -60,13 +61,8 @@ class RequestQueue:
     async def submit(self, request: Request) -> Response:
         """Accept a job; 200 means that its bytes and its row are durable."""
         principal = await self._principal(request)
-        encoding = request.headers.get("content-encoding", "identity")
-        if encoding.lower() != "identity":
-            raise UnsupportedMedia(
-                f"The body is encoded as {encoding[:40]!r}; only plain bodies are read.",
-                hint="Send the body without Content-Encoding.",
-            )
-        job = await self._door.accept(principal, request.stream(), _content_length(request))
+        upload = read_head(request.headers, request.query_params)
+        job = await self._door.accept(principal, upload, request.stream())
         return json_answer(self._renderer.record(job, request))
 
     async def get(self, request: Request) -> Response:
@@ -112,12 +108,6 @@ class RequestQueue:
 
     async def _principal(self, request: Request) -> Principal:
         return await self._authenticator.principal(request)
-
-
-def _content_length(request: Request) -> int | None:
-    """Return the declared length; the HTTP parser has refused anything but digits."""
-    text = request.headers.get("content-length")
-    return None if text is None else int(text)
 
 
 def _page(request: Request) -> Page | None:

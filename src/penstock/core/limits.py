@@ -4,7 +4,12 @@ The defaults are those of the request-queue guide (1 GB, 200,000 requests, 72 h,
 DESIGN 7; each is a setting (`[limits]` in the TOML file, `PENSTOCK_LIMITS_*` in the environment).
 """
 
+from typing import Final
+
 import msgspec
+
+ESCAPE_FACTOR_MAX: Final = 6
+"""A JSON string may spend six bytes (`\\u0041`) on one byte of the decoded input."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -34,6 +39,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     envelope_bytes_max: int = 65_536
     """Everything of the body outside `input_data`."""
 
+    compression_ratio_max: int = 100
+    """Bytes that one byte of a compressed body may become, judged from the first MiB on."""
+
     queue_seconds_max: int = 72 * 3600
     """From accepted until the provider runs it."""
 
@@ -51,3 +59,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     body_bytes_per_second_min: int = 1_024
     """Average rate of a body after `idle_seconds_max` of grace."""
+
+    @property
+    def body_bytes_max(self) -> int:
+        """Bytes that no body needs, in any form, for an input within `job_bytes_max`."""
+        return self.job_bytes_max * ESCAPE_FACTOR_MAX + self.envelope_bytes_max

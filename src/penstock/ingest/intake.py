@@ -2,20 +2,22 @@
 
     chunks -> Body -> InputData -> JsonString -> [Base64] -> JsonlIntake -> write, write_index
 
+This is the JSON door; `raw` and `multipart` are the others, `compressed` goes before any of them.
+
 `input_data` never exists as a whole: about a megabyte is in memory at any time, or one line of the
 input when that is longer.
 """
 
 import re
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol, Self
 
 import msgspec
 
 from penstock.core.limits import Limits
 from penstock.ingest.body import Body
 from penstock.ingest.decode import Base64, JsonString
-from penstock.ingest.jsonl import JsonlIntake
+from penstock.ingest.jsonl import JsonlIntake, Tally
 
 LEAD_BYTES_MAX: Final = 4_096
 """White space held back until raw and base64 can be told apart; with more it is raw."""
@@ -34,7 +36,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     """The other members of `payload`, in order; of the top level in the flat form."""
 
     flat: bool
-    """True when `input_data` stood at the top level."""
+    """True when `input_data` stood at the top level, or outside of any JSON."""
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,48 +47,57 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     input_bytes: int
     sha256: str
 
+    @classmethod
+    def of(cls, envelope: Envelope, tally: Tally) -> Self:
+        """Join what stood around the lines with what was counted of them."""
+        return cls(
+            envelope=envelope,
+            line_count=tally.line_count,
+            input_bytes=tally.input_bytes,
+            sha256=tally.sha256,
+        )
 
-class InputData:
-    """The inside of the `input_data` string; decides whether it is JSONL or base64 of it.
+
+class BodyIntake(Protocol):
+    """What takes the body of a submission in chunks of any size, whatever its form."""
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes; raises a `Refused` as soon as it is certain."""
+        ...
+
+    def finish(self) -> Accepted:
+        """Return what was accepted, when the body has ended; raises a `Refused`."""
+        ...
+
+
+class RawOrBase64:
+    """Decides whether a text is JSONL or base64 of it.
 
     After leading white space JSONL starts with `{` (or `[`, which is refused by name), base64 never
     does.
     """
 
-    def __init__(self, jsonl: JsonlIntake, *, offset: int) -> None:
+    def __init__(self, jsonl: JsonlIntake) -> None:
         self._jsonl = jsonl
-        self._string = JsonString(self._route, offset=offset)
-        self._base64: Base64 | None = None
+        self.base64: Base64 | None = None
         self._raw = False
         self._lead = b""
 
-    def feed(self, chunk: bytes, start: int) -> int:
-        """Take `chunk` from `start`; return the index after the closing quote, -1 if it goes on."""
-        end = self._feed_plain_base64(chunk, start)
-        if end is None:
-            end = self._string.feed(chunk, start)
-        if end >= 0:
-            self._close()
-        return end
-
-    def _feed_plain_base64(self, chunk: bytes, start: int) -> int | None:
-        """Decode base64 without un-escaping it first; None when it does hold something else."""
-        if self._base64 is None or not self._string.between:
-            return None
-        quote = chunk.find(b'"', start)
-        stop = len(chunk) if quote < 0 else quote
-        if not self._base64.take(chunk[start:stop]):
-            return None
-        self._string.skip(stop - start)
-        return -1 if quote < 0 else quote + 1
-
-    def _route(self, text: bytes) -> None:
+    def feed(self, text: bytes) -> None:
+        """Take the next bytes; raises what `JsonlIntake.feed` and `Base64.feed` raise."""
         if self._raw:
             self._jsonl.feed(text)
-        elif self._base64:
-            self._base64.feed(text)
+        elif self.base64:
+            self.base64.feed(text)
         else:
             self._decide(text)
+
+    def finish(self) -> None:
+        """Deliver what was held back, when the text has ended."""
+        if self.base64:
+            self.base64.finish()
+        else:
+            self._jsonl.feed(self._lead)
 
     def _decide(self, text: bytes) -> None:
         """Hold white space back until the first character after it tells the two apart."""
@@ -99,15 +110,38 @@ class InputData:
             self._jsonl.feed(self._lead)
         else:
             # Offsets in base64 count characters; a byte-order mark is one of three bytes.
-            self._base64 = Base64(self._jsonl.feed, offset=len(self._lead[:start].decode()))
-            self._base64.feed(self._lead[start:])
+            self.base64 = Base64(self._jsonl.feed, offset=len(self._lead[:start].decode()))
+            self.base64.feed(self._lead[start:])
         self._lead = b""
 
-    def _close(self) -> None:
-        if self._base64:
-            self._base64.finish()
-        else:
-            self._jsonl.feed(self._lead)
+
+class InputData:
+    """The inside of the `input_data` string, which holds JSONL or base64 of it."""
+
+    def __init__(self, jsonl: JsonlIntake, *, offset: int) -> None:
+        self._content = RawOrBase64(jsonl)
+        self._string = JsonString(self._content.feed, offset=offset)
+
+    def feed(self, chunk: bytes, start: int) -> int:
+        """Take `chunk` from `start`; return the index after the closing quote, -1 if it goes on."""
+        end = self._feed_plain_base64(chunk, start)
+        if end is None:
+            end = self._string.feed(chunk, start)
+        if end >= 0:
+            self._content.finish()
+        return end
+
+    def _feed_plain_base64(self, chunk: bytes, start: int) -> int | None:
+        """Decode base64 without un-escaping it first; None when it does hold something else."""
+        base64 = self._content.base64
+        if base64 is None or not self._string.between:
+            return None
+        quote = chunk.find(b'"', start)
+        stop = len(chunk) if quote < 0 else quote
+        if not base64.take(chunk[start:stop]):
+            return None
+        self._string.skip(stop - start)
+        return -1 if quote < 0 else quote + 1
 
 
 class Intake:
@@ -148,16 +182,12 @@ class Intake:
         tally = self._jsonl.finish()
         top = members.top
         rest = {name: value for name, value in top.items() if name != "model"}
-        return Accepted(
-            envelope=Envelope(
-                model=top.get("model"),
-                payload=rest if members.flat else top["payload"],
-                flat=members.flat,
-            ),
-            line_count=tally.line_count,
-            input_bytes=tally.input_bytes,
-            sha256=tally.sha256,
+        envelope = Envelope(
+            model=top.get("model"),
+            payload=rest if members.flat else top["payload"],
+            flat=members.flat,
         )
+        return Accepted.of(envelope, tally)
 
     def _open_input(self, offset: int) -> InputData:
         return InputData(self._jsonl, offset=offset)
