@@ -23,3 +23,9 @@ def test_limits_do_not_change() -> None:
     """A limit that was read stays what it was."""
     with pytest.raises(AttributeError):
         Limits().job_lines_max = 1  # type: ignore[misc]  # the point of the test
+
+
+def test_a_body_may_be_six_times_its_input() -> None:
+    """JSON may spend six bytes on one byte of the input; nothing honest needs more."""
+    limits = Limits(job_bytes_max=1_000, envelope_bytes_max=10)
+    assert limits.body_bytes_max >= 6 * limits.job_bytes_max + limits.envelope_bytes_max

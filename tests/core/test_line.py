@@ -1,12 +1,15 @@
 import re
+from contextlib import suppress
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.core.line import (
+    ECHO,
     FAILED_OUTCOMES,
     TOKENS_MAX,
     Judgement,
@@ -15,6 +18,7 @@ from penstock.core.line import (
     Usage,
     echo_differs,
     judge,
+    judge_answer,
     read_usage,
     status_text,
 )
@@ -142,6 +146,93 @@ def test_our_own_status_has_the_providers_shape() -> None:
     """Prose, then JSON from the first brace on, as clients parse it."""
     text = status_text("missing", 'No row for "it".')
     assert orjson.loads(text[text.index("{") :])["error"]["code"] == "missing"
+
+
+GOOD = {
+    "candidates": [{**ANSWER, "avgLogprobs": -0.25}],
+    "usageMetadata": {
+        "promptTokenCount": 9,
+        "candidatesTokenCount": 8,
+        "thoughtsTokenCount": 7,
+        "cachedContentTokenCount": 6,
+        "toolUsePromptTokenCount": 5,
+        "totalTokenCount": 35,
+        "promptTokensDetails": [
+            {"modality": "AUDIO", "tokenCount": 4},
+            {"modality": "TEXT", "tokenCount": 5},
+        ],
+        "candidatesTokensDetails": [
+            {"modality": "IMAGE", "tokenCount": 3},
+            {"modality": "TEXT", "tokenCount": 5},
+        ],
+    },
+    "modelVersion": "gemini",
+}
+TOKENS = re.compile(rb'"[^"]*"|-?[0-9.]+|[][{}:,]')
+STRANGE = [
+    *[b"null", b"true", b"-1", b"1.0", b"1e2", b"1e999", b"7", b"9" * 30, b"1099511627777", b"{}"],
+    *[b"[]", b'"STOP"', b'"MAX_TOKENS"', b'"SAFETY"', b'"AUDIO"', b'"IMAGE"', b'"\xff"'],
+    *[
+        b'"\\ud800"',
+        b'"\\x"',
+        b'"\\u0053TOP"',
+        b"",
+        b'"usageMetadata"',
+        b'"candidates"',
+        b'"parts"',
+    ],
+    *[
+        b'"x":1e999,"content"',
+        b'"x"',
+        b'"candidates":[],"modelVersion"',
+        b'"text"',
+        b"[[]]",
+        b"[1]",
+    ],
+]
+
+
+def exactly(response: bytes) -> Judgement | None:
+    """What the exact way says of a response, None if it is no JSON."""
+    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return judge("", msgspec.json.decode(response))
+    return None
+
+
+@pytest.mark.parametrize("reason", ["STOP", "MAX_TOKENS"])
+@pytest.mark.parametrize("content", [ANSWER["content"], {}, None])
+def test_ordinary_answers_are_judged_at_once(reason: str, content: object) -> None:
+    """The documented shape needs no second look, and the verdict is the same."""
+    candidate = {"content": content, "finishReason": reason}
+    for response in (GOOD | {"candidates": [candidate]}, {"candidates": [candidate]}):
+        at_once = judge_answer(orjson.dumps(response))
+        assert at_once is not None
+        assert at_once == judge("", response)
+
+
+def test_a_bottomless_answer_is_left_to_the_exact_way() -> None:
+    """Nesting without end makes the fast way decline, not crash."""
+    assert judge_answer(b'{"candidates":' + b"[" * 100_000) is None
+
+
+@settings(deadline=None, max_examples=1500)
+@given(st.lists(st.tuples(st.integers(0, 500), st.sampled_from(STRANGE)), min_size=1, max_size=3))
+def test_judging_at_once_is_judging_exactly(changes: list[tuple[int, bytes]]) -> None:
+    """However a good answer is spoilt, the fast way says what the exact way says, or nothing."""
+    tokens = TOKENS.findall(orjson.dumps(GOOD))
+    for place, token in changes:
+        tokens[place % len(tokens)] = token
+    response = b"".join(tokens)
+    at_once = judge_answer(response)
+    assert at_once is None or at_once == exactly(response)
+
+
+@settings(deadline=None, max_examples=200)
+@given(JSON)
+def test_any_json_is_judged_at_once_or_not_at_all(response: object) -> None:
+    """For other JSON too the fast way never contradicts the exact one."""
+    encoded = msgspec.json.encode(response)
+    assert judge_answer(encoded) in {None, exactly(encoded)}
 
 
 # -- usage ---------------------------------------------------------------------------------------
@@ -279,6 +370,32 @@ def test_a_request_never_differs_from_itself(texts: list[str]) -> None:
     parts = [{"inlineData": None, "text": text} for text in texts]
     echo = orjson.dumps({"contents": [{"parts": parts}]}, option=orjson.OPT_INDENT_2)
     assert not echo_differs(request(*({"text": text} for text in texts)), echo)
+
+
+TEXTS = st.sampled_from(
+    [
+        *[
+            b"",
+            b'{"text":"a"}',
+            b'{"text":"b"}',
+            b'{"text":"\\u0061"}',
+            b'{"text":null}',
+            b"{}",
+            b"3",
+        ],
+        *[b'{"text":7}', b'{"text":1e999}', b'{"text":"a","text":"b"}', b'{"text":"\xff"}'],
+    ]
+)
+
+
+@settings(deadline=None, max_examples=500)
+@given(st.lists(TEXTS, min_size=2, max_size=2), st.sampled_from([b"", b',{"text":"c"}']))
+def test_equal_spelling_is_never_another_request(texts: list[bytes], more: bytes) -> None:
+    """Where the cheap comparison finds two requests equal, the exact one agrees."""
+    ours, theirs = (b'{"contents":[{"parts":[' + text + more + b"]}]}" for text in texts)
+    with suppress(msgspec.DecodeError, UnicodeDecodeError):
+        if ECHO.decode(ours) == ECHO.decode(theirs):
+            assert not echo_differs(ours, theirs)
 
 
 # -- keys ----------------------------------------------------------------------------------------

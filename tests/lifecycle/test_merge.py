@@ -2,11 +2,13 @@
 
 import hashlib
 import random
+import re
 from collections.abc import Callable, Iterable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 from hypothesis import given, settings
@@ -18,8 +20,8 @@ from penstock.core.job import Counts, JobId, tag_of
 from penstock.core.line import LineKey
 from penstock.core.models import SEED_CATALOGUE, Price
 from penstock.ingest.index import pack_rows
-from penstock.lifecycle.merge import WRITE_BYTES, Merge, Merged, Missing
-from penstock.lifecycle.shards import Shards
+from penstock.lifecycle.merge import BLOCK_BYTES_AHEAD, WRITE_BYTES, Merge, Merged, Missing
+from penstock.lifecycle.shards import ONE_ROW, Shards
 
 JOB = JobId("req_aaaaaaaaaaaaaaaaaaaaaaaaaa")
 PRICE = SEED_CATALOGUE["gemini-3-flash-preview"].price
@@ -247,6 +249,68 @@ def test_an_output_that_fills_its_last_block_ends_there(merge: Run) -> None:
     """No empty block follows a block that ends with the input."""
     _, _, blocks = merge(input_of(["x" * WRITE_BYTES]), [])
     assert len(blocks) == 1
+
+
+def test_huge_blocks_are_written_one_by_one(merge: Run) -> None:
+    """A block far over the usual size is on its way out before the next line is taken."""
+    lines, result, blocks = merge(input_of(["x" * BLOCK_BYTES_AHEAD] * 2), [])
+    assert (len(lines), len(blocks), result.counts.missing) == (2, 2, 2)
+
+
+def test_an_error_of_the_disk_ends_the_merge(tmp_path: Path) -> None:
+    """What `write` raises in its thread is raised by the merge."""
+    raw = input_of(["a"])
+    (tmp_path / "input").write_bytes(raw)
+    (tmp_path / "index").write_bytes(pack_rows(index_rows(raw)))
+
+    def full(_block: bytes) -> None:
+        raise OSError("full")
+
+    shards = Shards(tmp_path / "scratch", 1, LineKey(tag_of(JOB)))
+    with pytest.raises(OSError, match="full"):
+        Merge(shards, PRICE, MISSING, START).write(tmp_path / "input", tmp_path / "index", full)
+    shards.close()
+
+
+TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|-?[0-9.]+|[a-z]+|[][{}:,]')
+STRANGE = [
+    *[b"null", b"true", b"-1", b"1.0", b"1e999", b"{}", b"[]", b'""', b'"a"', b'"b"', b'"\\u0061"'],
+    *[b'"\xff"', b'"\\ud800"', b'"STOP"', b'"status"', b'"request"', b'"response"', b'"contents"'],
+    *[
+        b'"processed_time"',
+        b'"x"',
+        b'"key":1,"x"',
+        b'"status":"","status"',
+        b"",
+        b'"parts"',
+        b"[[]]",
+    ],
+]
+
+
+@given(
+    changes=st.lists(
+        st.tuples(st.integers(0, 200), st.sampled_from(STRANGE)), min_size=1, max_size=3
+    )
+)
+@settings(deadline=None, max_examples=600)
+def test_the_fast_way_gives_what_care_gives(
+    tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[int, bytes]]
+) -> None:
+    """However a row is spoilt: if the fast way takes it, the exact way gives the same answer."""
+    tokens = TOKENS.findall(row(1, "a"))
+    for place, token in changes:
+        tokens[place % len(tokens)] = token
+    found = b"".join(tokens)
+    shards = Shards(tmp_path_factory.getbasetemp() / "care.scratch", 1, LineKey(tag_of(JOB)))
+    shards.feed(found)
+    shards.end_shard()
+    merge = Merge(shards, PRICE, MISSING, START)
+    request = msgspec.Raw(orjson.dumps(request_of("a")))
+    if shards.flag(1) == ONE_ROW:
+        at_once = merge._at_once(shards.row(1), request)
+        assert at_once is None or at_once == merge._with_care(shards.row(1), request)
+    shards.close()
 
 
 FAULTS: dict[str, Callable[[int], list[bytes]]] = {

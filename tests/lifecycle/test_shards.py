@@ -179,6 +179,31 @@ def test_a_huge_row_at_the_end_is_one_stranger(read: Reader) -> None:
     assert (shards.rows, shards.strangers) == (1, 1)
 
 
+def test_a_huge_row_is_not_copied_to_the_disk_while_it_is_skipped(
+    read: Reader, tmp_path: Path
+) -> None:
+    """Blocks of which nothing will be read do not reach the scratch file."""
+    read([bytes(ROW_BYTES_MAX + 1), bytes(1000), bytes(1000), b"\n" + row(1)])
+    assert (tmp_path / "0.scratch").stat().st_size == ROW_BYTES_MAX + 2 + len(row(1))
+
+
+def test_a_repeated_row_is_compared_before_its_block_is_on_the_disk(read: Reader) -> None:
+    """The first row of a pair may still be on its way to the scratch file."""
+    filler = b" " * 4_000_000 + b"\n"
+    shards = read([row(1) + b"\n" + filler + row(1) + b"\n" + row(1, status="x") + b"\n"])
+    assert (shards.flag(1), shards.duplicates) == (CONFLICTING, 1)
+
+
+def test_a_disk_that_fails_is_noticed_before_the_shard_ends(tmp_path: Path) -> None:
+    """An error of the writing thread comes up where the shard is read."""
+    shards = Shards(tmp_path / "scratch", LINES, KEYS)
+    shards._file.close()
+    shards.feed(row(1))
+    with pytest.raises(ValueError, match="closed"):
+        shards.end_shard()
+    shards.close()
+
+
 FRAGMENTS = [
     *[row(number) for number in range(1, LINES + 1)],
     row(1, status="different"),

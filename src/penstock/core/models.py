@@ -99,6 +99,11 @@ def cost_pico_dollars(price: Price, usage: Usage) -> int:
     image tokens part of the candidates, thoughts are beside the candidates.
     """
     is_long = usage.prompt_tokens > PROMPT_TOKENS_LONG
+    special = usage.cached_tokens or usage.audio_prompt_tokens or usage.image_tokens
+    if not (special or is_long):
+        # Nearly every line; the rest of this function gives the same, eight times slower.
+        text = usage.candidates_tokens + usage.thoughts_tokens
+        return (usage.prompt_tokens + usage.tool_prompt_tokens) * price.input + text * price.output
     per_input = (price.long_input if is_long else None) or price.input
     per_output = (price.long_output if is_long else None) or price.output
     per_cached = (price.long_cached if is_long else None) or price.cached or per_input

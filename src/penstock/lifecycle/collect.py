@@ -73,10 +73,21 @@ async def _fetch(ports: Ports, job: Job, shards: Shards) -> None:
     if not names and job.provider_state in ENDED_WITH_OUTPUT:
         raise BlobError(f"The provider calls the job succeeded, but {folder} holds no output.")
     for name in names:
+        await _read(ports, name, shards)
+
+
+async def _read(ports: Ports, name: str, shards: Shards) -> None:
+    """Feed one shard; the next block comes over the network while this one is parsed."""
+    feeding = asyncio.create_task(asyncio.to_thread(shards.feed, b""))
+    try:
         async for block in ports.bucket.read(name):
-            # Parsing holds the interpreter either way; the thread only lets the loop breathe.
-            await asyncio.to_thread(shards.feed, block)
-        await asyncio.to_thread(shards.end_shard)
+            await asyncio.shield(feeding)
+            feeding = asyncio.create_task(asyncio.to_thread(shards.feed, block))
+    finally:
+        # Also after a failed read: nobody may close the shards under a thread that feeds them.
+        await asyncio.gather(feeding, return_exceptions=True)
+    await feeding
+    await asyncio.to_thread(shards.end_shard)
 
 
 def _merge(ports: Ports, job: Job, shards: Shards) -> Merged:

@@ -15,15 +15,18 @@ import msgspec
 
 from penstock.core.job import Counts
 from penstock.core.line import (
+    ECHO,
+    Echo,
     Judgement,
     LineOutcome,
-    Usage,
     echo_differs,
     judge,
+    judge_answer,
     status_text,
 )
 from penstock.core.models import Price, cost_pico_dollars
 from penstock.core.money import micro_from_pico
+from penstock.lifecycle.behind import Behind
 from penstock.lifecycle.prepare import read_lines
 from penstock.lifecycle.shards import (
     CONFLICTING,
@@ -36,11 +39,16 @@ from penstock.lifecycle.shards import (
 )
 
 WRITE_BYTES: Final = 1024 * 1024
+BLOCK_BYTES_AHEAD: Final = 4 * WRITE_BYTES
+"""A larger block is written before the next is made; only huge lines make such blocks."""
 _TIME_CHARS_MAX: Final = 40
 _EMPTY_OBJECT: Final = msgspec.Raw(b"{}")
 
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ENCODER: Final = msgspec.json.Encoder()
+_REQUEST: Final = b',"request":'
+_RESPONSE: Final = b',"response":'
+_END: Final = b"}\n"
 
 
 class Missing(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +67,20 @@ class Merged(msgspec.Struct, frozen=True, kw_only=True):
     output_sha256: str
 
 
+class _GoodRow(msgspec.Struct, gc=False):
+    """A row like nearly all: what is skipped here was read when the row was found."""
+
+    request: Echo
+    response: msgspec.Raw
+    status: Any = ""
+    processed_time: Any = None
+
+
+_GOOD_ROW: Final = msgspec.json.Decoder(_GoodRow)
+
+Answer = tuple[Judgement, msgspec.Raw, str]
+
+
 class Merge:
     """One pass over the input that writes the output and adds up its lines."""
 
@@ -72,13 +94,24 @@ class Merge:
         self._pico = 0
 
     def write(self, input_path: Path, index_path: Path, write: Callable[[bytes], object]) -> Merged:
-        """Read the input, write the output in blocks, return the sums. Blocks the thread."""
+        """Read the input, write the output in blocks, return the sums. Blocks the thread.
+
+        `write` is called in another thread, one call at a time, and never after the return.
+        """
         digest = hashlib.sha256()
         size = 0
-        for block in self._blocks(read_lines(input_path, index_path)):
+
+        def out(block: bytes) -> None:
             write(block)
             digest.update(block)
-            size += len(block)
+
+        with Behind("penstock-merge") as behind:
+            for block in self._blocks(read_lines(input_path, index_path)):
+                behind.do(out, block)
+                size += len(block)
+                if len(block) > BLOCK_BYTES_AHEAD:
+                    behind.wait()
+            behind.wait()
         prompt, candidates, thoughts, cached = self._tokens
         return Merged(
             counts=Counts(
@@ -94,30 +127,30 @@ class Merge:
         )
 
     def _blocks(self, lines: Iterator[bytes]) -> Iterator[bytes]:
-        block = bytearray()
+        pieces: list[bytes | msgspec.Raw] = []
+        size = 0
         for number, line in enumerate(lines, start=1):
-            _ENCODER.encode_into(self._line(number, line), block, -1)
-            block += b"\n"
-            if len(block) >= WRITE_BYTES:
-                yield bytes(block)
-                block.clear()
-        if block:
-            yield bytes(block)
+            size += self._line(number, line, pieces)
+            if size >= WRITE_BYTES:
+                yield b"".join(pieces)
+                pieces.clear()
+                size = 0
+        if pieces:
+            yield b"".join(pieces)
 
-    def _line(self, number: int, line: bytes) -> dict[str, Any]:
-        members = _MEMBERS.decode(line)
-        request = members.pop("request")
-        judgement, response, processed_time = self._answer(number, bytes(request))
+    def _line(self, number: int, line: bytes, pieces: list[bytes | msgspec.Raw]) -> int:
+        """Append the pieces of an output line; return their size."""
+        own = _MEMBERS.decode(line)
+        request = own.pop("request")
+        judgement, response, processed_time = self._answer(number, request)
         self._add(judgement)
-        return {
-            "status": judgement.status,
-            "processed_time": processed_time,
-            **members,
-            "request": request,
-            "response": response,
-        }
+        head = _ENCODER.encode(
+            {"status": judgement.status, "processed_time": processed_time, **own}
+        )
+        pieces += (head[:-1], _REQUEST, request, _RESPONSE, response, _END)
+        return len(line) + len(memoryview(response))
 
-    def _answer(self, number: int, request: bytes) -> tuple[Judgement, msgspec.Raw, str]:
+    def _answer(self, number: int, request: msgspec.Raw) -> Answer:
         flag = self._shards.flag(number)
         if flag == NO_ROW:
             return self._without(LineOutcome.MISSING, self._missing.code, self._missing.message)
@@ -127,16 +160,30 @@ class Merge:
             )
         if flag == UNREADABLE:
             return self._error("corrupt_row", "The provider's row for this line is unreadable.")
+        found = self._shards.row(number)
+        return self._at_once(found, request) or self._with_care(found, request)
+
+    def _at_once(self, found: bytes, request: msgspec.Raw) -> Answer | None:
+        """Return the answer of a row that is good beyond doubt: the same that care would give."""
         try:
-            row = ROW.decode(self._shards.row(number))
+            row = _GOOD_ROW.decode(found)
+            ours = ECHO.decode(request)
+        except UNDECODABLE:
+            return None
+        if row.status != "" or ours != row.request:
+            return None
+        judgement = judge_answer(row.response)
+        return None if judgement is None else (judgement, row.response, self._time(row))
+
+    def _with_care(self, found: bytes, request: msgspec.Raw) -> Answer:
+        try:
+            row = ROW.decode(found)
             response = msgspec.json.decode(row.response)
         except UNDECODABLE:
             return self._error("corrupt_row", "The provider's row for this line is unreadable.")
-        return self._of_row(row, response, request)
+        return self._of_row(row, response, bytes(request))
 
-    def _of_row(
-        self, row: Row, response: object, request: bytes
-    ) -> tuple[Judgement, msgspec.Raw, str]:
+    def _of_row(self, row: Row, response: object, request: bytes) -> Answer:
         judgement = judge(row.status, response)
         if judgement.status:
             return judgement, _EMPTY_OBJECT, self._time(row)
@@ -146,30 +193,24 @@ class Merge:
             )
         return judgement, row.response, self._time(row)
 
-    def _error(self, code: str, message: str) -> tuple[Judgement, msgspec.Raw, str]:
+    def _error(self, code: str, message: str) -> Answer:
         return self._without(LineOutcome.ERROR, code, message)
 
-    def _without(
-        self, outcome: LineOutcome, code: str, message: str
-    ) -> tuple[Judgement, msgspec.Raw, str]:
+    def _without(self, outcome: LineOutcome, code: str, message: str) -> Answer:
         judgement = Judgement(outcome=outcome, status=status_text(code, message))
         return judgement, _EMPTY_OBJECT, self._now
 
-    def _time(self, row: Row) -> str:
+    def _time(self, row: Row | _GoodRow) -> str:
         time = row.processed_time
         return time if isinstance(time, str) and len(time) <= _TIME_CHARS_MAX else self._now
 
     def _add(self, judgement: Judgement) -> None:
         self._outcomes[judgement.outcome] += 1
-        usage: Usage = judgement.usage
-        for place, count in enumerate(
-            (
-                usage.prompt_tokens,
-                usage.candidates_tokens,
-                usage.thoughts_tokens,
-                usage.cached_tokens,
-            )
-        ):
-            self._tokens[place] += count
+        usage = judgement.usage
+        tokens = self._tokens
+        tokens[0] += usage.prompt_tokens
+        tokens[1] += usage.candidates_tokens
+        tokens[2] += usage.thoughts_tokens
+        tokens[3] += usage.cached_tokens
         if self._price is not None:
             self._pico += cost_pico_dollars(self._price, usage)

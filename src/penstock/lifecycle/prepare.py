@@ -17,13 +17,16 @@ from penstock.core.limits import Limits
 from penstock.core.line import LineKey
 from penstock.core.state import JobState
 from penstock.errors import BlobCorrupt, ProviderError
-from penstock.ingest.index import ROW_BYTES, unpack_row
+from penstock.ingest.index import ROW, ROW_BYTES
 from penstock.lifecycle.ports import Backoff, Ports, why_stop
 from penstock.lifecycle.stop import stop_unsubmitted
 from penstock.store.jobs import Finish
 
 BLOCK_BYTES: Final = 1024 * 1024
 """How much is serialised in one go in a thread; larger blocks only cost memory."""
+
+INDEX_ROWS: Final = 1024
+"""How many rows of the line index are read in one go."""
 
 INPUT_NAME: Final = "input.jsonl"
 
@@ -99,8 +102,10 @@ def provider_blocks(input_path: Path, index_path: Path, tag: str) -> Iterator[by
 def read_lines(input_path: Path, index_path: Path) -> Iterator[bytes]:
     """Yield the request lines of an input in order, without line ends or blank lines."""
     with input_path.open("rb", buffering=BLOCK_BYTES) as data, index_path.open("rb") as index:
-        while row := index.read(ROW_BYTES):
-            offset, length = unpack_row(row, 0)
-            # Blank lines lie between requests, so a relative move keeps the read-ahead.
-            data.seek(offset - data.tell(), 1)
-            yield data.read(length)
+        at = 0
+        while packed := index.read(ROW_BYTES * INDEX_ROWS):
+            for offset, length in ROW.iter_unpack(packed):
+                # Blank lines lie between requests, so a relative move keeps the read-ahead.
+                data.seek(offset - at, 1)
+                yield data.read(length)
+                at = offset + length
