@@ -11,9 +11,17 @@ from pathlib import Path
 from typing import Final
 
 BENCH: Final = Path(__file__).parent
+_SMALL: Final = ("ingest.py", "--door", "base64")
 BENCHMARKS: Final = {
     "whole_job_200k": ["whole_job.py", "--lines", "200000", "--line-bytes", "500"],
     "whole_job_1gb": ["whole_job.py", "--lines", "200000", "--line-bytes", "5300"],
+    "collect_200k_500b": ["collect.py", "--lines", "200000", "--line-bytes", "500"],
+    "collect_1gb": ["collect.py", "--lines", "200000", "--line-bytes", "4400"],
+    "ingest_base64_100mb": ["ingest.py", "--door", "base64"],
+    "ingest_escaped_100mb": ["ingest.py", "--door", "escaped"],
+    "ingest_raw_100mb": ["ingest.py", "--door", "raw"],
+    "ingest_base64_300b_lines": [*_SMALL, "--lines", "190000", "--line-bytes", "300"],
+    "ingest_base64_300kb_lines": [*_SMALL, "--lines", "330", "--line-bytes", "300000"],
 }
 
 

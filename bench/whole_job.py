@@ -62,7 +62,7 @@ def running(arguments: list[str], log: Path, **environment: str) -> Iterator[dic
             env={**os.environ, **environment},
         )
         try:
-            yield _said(child, 2 if arguments[0] == "serve" else 1)
+            yield said_by(child, 2 if arguments[0] == "serve" else 1)
         finally:
             child.terminate()
             _, _, usage = os.wait4(child.pid, 0)
@@ -75,7 +75,8 @@ peaks: dict[str, int] = {}
 cpus: dict[str, float] = {}
 
 
-def _said(child: subprocess.Popen[bytes], count: int) -> dict[str, str]:
+def said_by(child: subprocess.Popen[bytes], count: int) -> dict[str, str]:
+    """Read the first `count` lines `name: value` that a child prints."""
     said: dict[str, str] = {}
     if child.stdout is None:
         raise RuntimeError("the child has no standard output")
