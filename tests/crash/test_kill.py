@@ -5,10 +5,8 @@ kill hits what its test names and not what the scheduler happens to offer.
 """
 
 import json
-import socket
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 from tests.journeys.service import BASE, Service, prompt, until
@@ -56,13 +54,7 @@ def paid_jobs(service: Service) -> int:
 
 def test_killed_in_the_middle_of_an_upload(service: Service) -> None:
     """An upload that was not answered leaves no job and, after the restart, no file."""
-    address = urlsplit(service.url)
-    head = (
-        f"POST {BASE}/requests HTTP/1.1\r\nHost: {address.netloc}\r\n"
-        f"Authorization: Bearer {service.key}\r\nContent-Length: 1000000\r\n\r\n"
-    )
-    with socket.create_connection((str(address.hostname), int(address.port or 0))) as connection:
-        connection.sendall(head.encode() + b'{"input_data": "{')
+    with service.begin_upload():
         until(service.files, "the upload begins")
         service.restart_server()
     assert service.files() == []

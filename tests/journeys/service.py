@@ -7,6 +7,7 @@ from the emulator, never from our database.
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 
@@ -158,6 +160,17 @@ class Service:
         assert answer.status_code == 200, answer.text
         record: Json = answer.json()
         return record
+
+    def begin_upload(self) -> socket.socket:
+        """Send the head and the first bytes of a submission, and leave it there."""
+        address = urlsplit(self.url)
+        head = (
+            f"POST {BASE}/requests HTTP/1.1\r\nHost: {address.netloc}\r\n"
+            f"Authorization: Bearer {self.key}\r\nContent-Length: 1000000\r\n\r\n"
+        )
+        connection = socket.create_connection((str(address.hostname), int(address.port or 0)))
+        connection.sendall(head.encode() + b'{"input_data": "{')
+        return connection
 
     def get(self, request_id: str) -> Json:
         """Return the record."""

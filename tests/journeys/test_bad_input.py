@@ -46,13 +46,7 @@ def test_an_unknown_model_names_the_allowed_ones(service: Service) -> None:
 def test_a_cut_upload_leaves_no_job_and_no_file(service: Service) -> None:
     """A connection that ends in the middle of the body leaves nothing behind."""
     files, total = service.files(), _total(service)
-    address = urlsplit(service.url)
-    head = (
-        f"POST {BASE}/requests HTTP/1.1\r\nHost: {address.netloc}\r\n"
-        f"Authorization: Bearer {service.key}\r\nContent-Length: 1000000\r\n\r\n"
-    )
-    with socket.create_connection((str(address.hostname), int(address.port or 0))) as connection:
-        connection.sendall(head.encode() + b'{"input_data": "{')
+    with service.begin_upload():
         until(lambda: len(service.files()) > len(files), "the upload begins")
     until(lambda: service.files() == files, "the upload is discarded")
     assert _total(service) == total

@@ -10,9 +10,6 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-PROVIDER_MEMBERS: Final = frozenset({"request", "response", "status", "processed_time"})
-"""Top-level names that the output line itself uses."""
-
 TOKENS_MAX: Final = 2**40
 """No answer has a trillion tokens; a count above this is garbage, not money."""
 
