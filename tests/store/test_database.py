@@ -3,10 +3,13 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from tests.store.driver import rows
 
+from penstock import store as store_package
 from penstock.errors import ConfigurationError
 from penstock.store import tables
 from penstock.store.database import (
@@ -72,6 +75,30 @@ def test_a_new_database_equals_a_migrated_one(path: Path, tmp_path: Path) -> Non
         "SELECT version_num FROM alembic_version",
     ):
         assert rows(path, query) == rows(migrated, query)
+
+
+def make_at(path: Path, revision: str) -> None:
+    """Make a database as the version of this revision left it."""
+    engine = sa.create_engine(sqlite_url(path))
+    config = Config()
+    folder = Path(store_package.__file__).parent / "migrations"
+    config.set_main_option("script_location", str(folder))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    engine.dispose()
+
+
+def test_a_first_database_is_upgraded_with_its_rows(path: Path) -> None:
+    """What revision 0001 wrote is there after the upgrade, with every index of today."""
+    make_at(path, "0001")
+    indexes = "SELECT name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
+    before = set(rows(path, indexes))
+    rows(path, "INSERT INTO orgs VALUES ('acme', 'acme', 0)")
+    migrate(path)
+    assert rows(path, "SELECT id FROM orgs") == [("acme",)]
+    assert rows(path, "SELECT version_num FROM alembic_version") == [(REVISION,)]
+    assert set(rows(path, indexes)) - before == {("ix_jobs_org_state_created",)}
 
 
 def test_a_migrated_database_is_left_as_it_is(path: Path) -> None:

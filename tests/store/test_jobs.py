@@ -86,67 +86,6 @@ async def test_a_foreign_job_cannot_be_cancelled(store: Store, new_job: MakeJob)
     assert await snapshot(store.jobs, job) == before
 
 
-# -- pages ---------------------------------------------------------------------------------------
-
-
-async def add_several(store: Store, new_job: MakeJob) -> list[str]:
-    """Add jobs of which some share a time, and return their ids as a list must show them."""
-    jobs = [new_job(created_at=START + second) for second in (0, 1, 1, 1, 0.1, 0.30000000000000004)]
-    for job in jobs:
-        await store.jobs.add(job)
-    ordered = sorted(jobs, key=lambda job: (job.created_at, job.id), reverse=True)
-    return [job.id for job in ordered]
-
-
-async def test_the_newest_comes_first(store: Store, new_job: MakeJob) -> None:
-    """The order is by time and, on a tie, by id."""
-    expected = await add_several(store, new_job)
-    assert [job.id for job in await store.jobs.page(ACME, Page())] == expected
-
-
-@pytest.mark.parametrize("limit", [1, 2, 4, 7])
-async def test_offsets_lead_through_all(store: Store, new_job: MakeJob, limit: int) -> None:
-    """Pages by offset show every job once, ties included."""
-    expected = await add_several(store, new_job)
-    seen: list[str] = []
-    for offset in range(0, len(expected), limit):
-        page = await store.jobs.page(ACME, Page(limit=limit, offset=offset))
-        seen += [job.id for job in page]
-    assert seen == expected
-
-
-@pytest.mark.parametrize("limit", [1, 2, 4, 7])
-async def test_cursors_lead_through_all(store: Store, new_job: MakeJob, limit: int) -> None:
-    """Pages by cursor show every job once, ties included."""
-    expected = await add_several(store, new_job)
-    page = await store.jobs.page(ACME, Page(limit=limit))
-    seen: list[str] = []
-    while page:
-        seen += [job.id for job in page]
-        last = page[-1]
-        page = await store.jobs.page(ACME, Page(limit=limit, before=(last.created_at, last.id)))
-    assert seen == expected
-
-
-async def test_a_new_job_does_not_shift_a_cursor(store: Store, new_job: MakeJob) -> None:
-    """Jobs that arrive between two pages neither hide nor repeat one."""
-    expected = await add_several(store, new_job)
-    last = (await store.jobs.page(ACME, Page(limit=2)))[-1]
-    await store.jobs.add(new_job(created_at=START + 99))
-    page = await store.jobs.page(ACME, Page(before=(last.created_at, last.id), offset=5))
-    assert [job.id for job in page] == expected[2:]
-
-
-async def test_a_filter_selects_by_state(store: Store, new_job: MakeJob) -> None:
-    """Page and count agree on the filter, and the count ignores the page's bounds."""
-    ended = await bring(store, new_job(), JobState.SUCCEEDED)
-    await bring(store, new_job(), JobState.RUNNING)
-    page = Page(states=frozenset({JobState.SUCCEEDED}), limit=1, offset=0)
-    assert [job.id for job in await store.jobs.page(ACME, page)] == [ended]
-    assert await store.jobs.count(ACME, page) == 1
-    assert await store.jobs.count(ACME, Page(limit=1, offset=9)) == 2
-
-
 # -- moves ---------------------------------------------------------------------------------------
 
 

@@ -22,7 +22,7 @@ from penstock.store.tables import metadata
 T = TypeVar("T")
 
 WAL_SAFE_SINCE: Final = (3, 51, 3)
-REVISION: Final = "0001"
+REVISION: Final = "0002"
 """The newest migration in `migrations/versions`."""
 
 VERSION_TABLE: Final = sa.Table(

@@ -1,0 +1,147 @@
+"""Lists: their order, their pages, and that no page reads what it does not show."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy.dialects import sqlite
+from tests.fake_clock import START
+from tests.store.driver import bring, rows
+
+from penstock.core.job import Job, OrgId
+from penstock.core.state import JobState
+from penstock.store.jobs import Page, _ids_of
+from penstock.store.store import Store
+
+MakeJob = Callable[..., Job]
+ACME = OrgId("acme")
+QUEUED = frozenset({JobState.ACCEPTED, JobState.PREPARED})
+
+
+async def add_several(store: Store, new_job: MakeJob) -> list[str]:
+    """Add jobs of which some share a time, and return their ids as a list must show them."""
+    jobs = [new_job(created_at=START + second) for second in (0, 1, 1, 1, 0.1, 0.30000000000000004)]
+    for job in jobs:
+        await store.jobs.add(job)
+    ordered = sorted(jobs, key=lambda job: (job.created_at, job.id), reverse=True)
+    return [job.id for job in ordered]
+
+
+async def test_the_newest_comes_first(store: Store, new_job: MakeJob) -> None:
+    """The order is by time and, on a tie, by id."""
+    expected = await add_several(store, new_job)
+    assert [job.id for job in await store.jobs.page(ACME, Page())] == expected
+
+
+@pytest.mark.parametrize("limit", [1, 2, 4, 7])
+async def test_offsets_lead_through_all(store: Store, new_job: MakeJob, limit: int) -> None:
+    """Pages by offset show every job once, ties included."""
+    expected = await add_several(store, new_job)
+    seen: list[str] = []
+    for offset in range(0, len(expected), limit):
+        page = await store.jobs.page(ACME, Page(limit=limit, offset=offset))
+        seen += [job.id for job in page]
+    assert seen == expected
+
+
+@pytest.mark.parametrize("limit", [1, 2, 4, 7])
+async def test_cursors_lead_through_all(store: Store, new_job: MakeJob, limit: int) -> None:
+    """Pages by cursor show every job once, ties included."""
+    expected = await add_several(store, new_job)
+    page = await store.jobs.page(ACME, Page(limit=limit))
+    seen: list[str] = []
+    while page:
+        seen += [job.id for job in page]
+        last = page[-1]
+        page = await store.jobs.page(ACME, Page(limit=limit, before=(last.created_at, last.id)))
+    assert seen == expected
+
+
+async def test_a_new_job_does_not_shift_a_cursor(store: Store, new_job: MakeJob) -> None:
+    """Jobs that arrive between two pages neither hide nor repeat one."""
+    expected = await add_several(store, new_job)
+    last = (await store.jobs.page(ACME, Page(limit=2)))[-1]
+    await store.jobs.add(new_job(created_at=START + 99))
+    page = await store.jobs.page(ACME, Page(before=(last.created_at, last.id), offset=5))
+    assert [job.id for job in page] == expected[2:]
+
+
+async def test_a_filter_selects_by_state(store: Store, new_job: MakeJob) -> None:
+    """Page and count agree on the filter, and the count ignores the page's bounds."""
+    ended = await bring(store, new_job(), JobState.SUCCEEDED)
+    await bring(store, new_job(), JobState.RUNNING)
+    page = Page(states=frozenset({JobState.SUCCEEDED}), limit=1, offset=0)
+    assert [job.id for job in await store.jobs.page(ACME, page)] == [ended]
+    assert await store.jobs.count(ACME, page) == 1
+    assert await store.jobs.count(ACME, Page(limit=1, offset=9)) == 2
+
+
+async def add_in_states(store: Store, new_job: MakeJob) -> list[str]:
+    """Add jobs of three states, two to a time; return the queued ones as a list must show them."""
+    queued = []
+    for number in range(18):
+        state = (JobState.ACCEPTED, JobState.PREPARED, JobState.RUNNING)[number % 3]
+        job = new_job(created_at=START + number // 2)
+        await bring(store, job, state)
+        if state is not JobState.RUNNING:
+            queued.append(job)
+    ordered = sorted(queued, key=lambda job: (job.created_at, job.id), reverse=True)
+    return [job.id for job in ordered]
+
+
+@pytest.mark.parametrize("limit", [1, 5, 12, 50])
+async def test_offsets_lead_through_several_states(
+    store: Store, new_job: MakeJob, limit: int
+) -> None:
+    """A list of more than one state is in one order, ties included, page by page."""
+    expected = await add_in_states(store, new_job)
+    seen: list[str] = []
+    for offset in range(0, len(expected), limit):
+        page = Page(states=QUEUED, limit=limit, offset=offset)
+        seen += [job.id for job in await store.jobs.page(ACME, page)]
+    assert seen == expected
+    assert await store.jobs.count(ACME, Page(states=QUEUED)) == len(expected)
+
+
+@pytest.mark.parametrize("limit", [1, 5, 12, 50])
+async def test_cursors_lead_through_several_states(
+    store: Store, new_job: MakeJob, limit: int
+) -> None:
+    """The same by cursor."""
+    expected = await add_in_states(store, new_job)
+    page = await store.jobs.page(ACME, Page(states=QUEUED, limit=limit))
+    seen: list[str] = []
+    while page:
+        seen += [job.id for job in page]
+        before = (page[-1].created_at, page[-1].id)
+        page = await store.jobs.page(ACME, Page(states=QUEUED, limit=limit, before=before))
+    assert seen == expected
+
+
+async def test_no_state_selects_no_job(store: Store, new_job: MakeJob) -> None:
+    """A filter that no state passes is not the same as no filter."""
+    await store.jobs.add(new_job())
+    nothing = Page(states=frozenset())
+    assert await store.jobs.page(ACME, nothing) == []
+    assert await store.jobs.count(ACME, nothing) == 0
+
+
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize("before", [None, (START, "req_x")])
+@pytest.mark.parametrize(
+    "states", [None, frozenset({JobState.FAILED}), QUEUED, frozenset(JobState)]
+)
+async def test_lists_read_nothing_but_indexes(
+    tmp_path: Path,
+    states: frozenset[JobState] | None,
+    before: tuple[float, str] | None,
+) -> None:
+    """Neither a sort nor a row that is not shown: a page's cost is what it skips, in an index."""
+    query = _ids_of(ACME, Page(states=states, offset=9, before=before))
+    sql = str(query.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True}))
+    plan = [row[3] for row in rows(tmp_path / "penstock.db", f"EXPLAIN QUERY PLAN {sql}")]
+    searches = [step for step in plan if step.startswith("SEARCH jobs")]
+    assert len(searches) == (1 if states is None else len(states))
+    assert all("USING COVERING INDEX ix_jobs_org" in step for step in searches)
+    assert all("state=?" in step for step in searches) == (states is not None)
+    assert not any("SCAN" in step or "TEMP B-TREE" in step for step in plan)
