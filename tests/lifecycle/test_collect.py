@@ -20,8 +20,10 @@ from tests.lifecycle.fakes import (
     Fate,
     Killed,
     World,
+    answer_of,
     input_of,
     mortal,
+    request_of,
     row_of,
 )
 
@@ -445,3 +447,19 @@ async def test_a_job_in_another_phase_is_left_alone(world: World, ports: Ports) 
     await collect(ports, job.id)
     assert (await world.now(job)).state is JobState.RUNNING
     assert msgspec.structs.replace(job) == job
+
+
+async def test_a_large_output_is_collected_in_other_processes(
+    world: World, ports: Ports, emulator: Emulator
+) -> None:
+    """The bytes are those of a small one, line by line."""
+    texts = [f"t{number} {'x' * 1_500_000}" for number in (1, 2, 3)]
+    job = await ended(world, texts)
+    found = [row_of(job.id, number, text) for number, text in enumerate(texts, start=1)]
+    emulator.put(f"{FOLDER}/predictions.jsonl", b"\n".join(reversed(found)))
+    await collect(ports, job.id)
+    assert (await world.now(job)).counts == Counts(ok=3, prompt_tokens=6, candidates_tokens=9)
+    lines = output(world, job)
+    assert [one["request"] for one in lines] == [request_of(text) for text in texts]
+    assert [one["response"] for one in lines] == [answer_of(f"answer {k}") for k in (1, 2, 3)]
+    assert world.spool.clear_incoming() == 0

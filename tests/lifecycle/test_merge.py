@@ -1,6 +1,7 @@
 """merge: line k answers line k, the caller's bytes come back, and the sums are sums."""
 
 import hashlib
+import os
 import random
 import re
 from collections.abc import Callable, Iterable
@@ -8,20 +9,20 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.fake_clock import START
-from tests.lifecycle.fakes import answer_of, index_rows, input_of, request_of, row_of
+from tests.lifecycle.fakes import answer_of, input_of, request_of, row_of
+from tests.lifecycle.reading import Reading
 
 from penstock.core.job import Counts, JobId, tag_of
 from penstock.core.line import LineKey
 from penstock.core.models import SEED_CATALOGUE, Price
-from penstock.ingest.index import pack_rows
 from penstock.lifecycle.merge import BLOCK_BYTES_AHEAD, WRITE_BYTES, Merge, Merged, Missing
-from penstock.lifecycle.shards import ONE_ROW, Shards
+from penstock.lifecycle.rows import ANSWERED, Reader, processed_time
+from penstock.lifecycle.totals import Totals
 
 JOB = JobId("req_aaaaaaaaaaaaaaaaaaaaaaaaaa")
 PRICE = SEED_CATALOGUE["gemini-3-flash-preview"].price
@@ -47,19 +48,11 @@ def merged(
     missing: Missing = MISSING,
 ) -> Output:
     """Merge in a folder."""
-    index = index_rows(raw)
-    (folder / "input").write_bytes(raw)
-    (folder / "index").write_bytes(pack_rows(index))
-    shards = Shards(folder / "scratch", len(index), LineKey(tag_of(JOB)))
-    shards.feed(b"\n".join(rows))
-    shards.end_shard()
     blocks: list[bytes] = []
-    try:
-        result = Merge(shards, price, missing, START).write(
-            folder / "input", folder / "index", blocks.append
-        )
-    finally:
-        shards.close()
+    with Reading(folder, JOB, raw, price) as shards:
+        shards.feed([b"\n".join(rows)])
+        merge = Merge(shards.shards, shards.totals, missing, START)
+        result = merge.write(shards.lines, shards.scratch, blocks.append)
     output = b"".join(blocks)
     assert result.output_bytes == len(output)
     assert result.output_sha256 == hashlib.sha256(output).hexdigest()
@@ -259,17 +252,14 @@ def test_huge_blocks_are_written_one_by_one(merge: Run) -> None:
 
 def test_an_error_of_the_disk_ends_the_merge(tmp_path: Path) -> None:
     """What `write` raises in its thread is raised by the merge."""
-    raw = input_of(["a"])
-    (tmp_path / "input").write_bytes(raw)
-    (tmp_path / "index").write_bytes(pack_rows(index_rows(raw)))
 
     def full(_block: bytes) -> None:
         raise OSError("full")
 
-    shards = Shards(tmp_path / "scratch", 1, LineKey(tag_of(JOB)))
-    with pytest.raises(OSError, match="full"):
-        Merge(shards, PRICE, MISSING, START).write(tmp_path / "input", tmp_path / "index", full)
-    shards.close()
+    with Reading(tmp_path, JOB, input_of(["a"])) as shards:
+        merge = Merge(shards.shards, shards.totals, MISSING, START)
+        with pytest.raises(OSError, match="full"):
+            merge.write(shards.lines, shards.scratch, full)
 
 
 TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|-?[0-9.]+|[a-z]+|[][{}:,]')
@@ -302,15 +292,69 @@ def test_the_fast_way_gives_what_care_gives(
     for place, token in changes:
         tokens[place % len(tokens)] = token
     found = b"".join(tokens)
-    shards = Shards(tmp_path_factory.getbasetemp() / "care.scratch", 1, LineKey(tag_of(JOB)))
-    shards.feed(found)
-    shards.end_shard()
-    merge = Merge(shards, PRICE, MISSING, START)
-    request = msgspec.Raw(orjson.dumps(request_of("a")))
-    if shards.flag(1) == ONE_ROW:
-        at_once = merge._at_once(shards.row(1), request)
-        assert at_once is None or at_once == merge._with_care(shards.row(1), request)
-    shards.close()
+    with Reading(tmp_path_factory.getbasetemp(), JOB, input_of(["a"]), PRICE) as shards:
+        shards.feed([found])
+        merge = Merge(shards.shards, shards.totals, MISSING, START)
+        if shards.flag(1) != ANSWERED:
+            return
+        _, _, time_bytes, _, offset, at, length, time = next(shards.shards.records())
+        judgement, response, told = merge._with_care(shards.row(1), orjson.dumps(request_of("a")))
+        assert os.pread(shards.scratch, length, offset + at) == bytes(response)
+        assert time[:time_bytes] == processed_time(told)
+        exact = Totals(PRICE)
+        exact.add(judgement)
+        assert (judgement.status, exact.sums) == ("", shards.totals.sums)
+
+
+class Careful(Reader):
+    """A reader that finds nothing good beyond doubt."""
+
+    def _good(self, *_found: object) -> None:
+        """Leave every row to care."""
+
+
+PLACES = [
+    b'{"request":%s}',
+    b'{"own":1.0,"request":%s}',
+    b'{"own" : "\\u00e9","request":%s}',
+    b'{"a":{"request":{}},"b":"\xc3\xbc,\\"request\\":","request":%s}',
+    b'{"request":%s,"own":[ 1 ]}',
+    b'{"status":"mine","request":%s}',
+    b'{"processed_time":"mine","response":{},"request":%s}',
+    b'  {"own":1,"request":%s } ',
+    b'{"a/\\/":"\x7f","\\u0041":2,"request":%s}',
+]
+TIMES = [None, "2026-11-22T16:05:00Z", "é" * 20, "x" * 34, "x" * 35, "x" * 40, "x" * 41, '"' * 17]
+
+
+@given(
+    plan=st.lists(
+        st.tuples(st.sampled_from(PLACES), st.sampled_from(TIMES)), min_size=1, max_size=12
+    )
+)
+@settings(deadline=None, max_examples=150)
+def test_care_would_have_written_the_same_output(
+    tmp_path_factory: pytest.TempPathFactory, plan: list[tuple[bytes, str | None]]
+) -> None:
+    """However lines and times are spelled: the fast way gives the bytes that care gives."""
+    raw = b"\n".join(
+        place.replace(b"%s", orjson.dumps(request_of(f"t{number}")))
+        for number, (place, _) in enumerate(plan, start=1)
+    )
+    rows = [
+        row(number, f"t{number}", processed_time=time)
+        for number, (_, time) in enumerate(plan, start=1)
+    ]
+    results = []
+    for kind in (Reader, Careful):
+        with Reading(tmp_path_factory.getbasetemp(), JOB, raw, PRICE) as shards:
+            shards.reader = kind(LineKey(tag_of(JOB)), shards.lines, shards.totals)
+            shards.feed([b"\n".join(reversed(rows))])
+            blocks: list[bytes] = []
+            merge = Merge(shards.shards, shards.totals, MISSING, START)
+            results.append((merge.write(shards.lines, shards.scratch, blocks.append), blocks))
+    assert results[0] == results[1]
+    assert results[0][0].counts.ok == len(plan)
 
 
 FAULTS: dict[str, Callable[[int], list[bytes]]] = {

@@ -1,55 +1,51 @@
 """shards: every row finds its line, however it comes, and garbage is never an answer."""
 
+import os
 import random
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from pathlib import Path
 
 import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.lifecycle.fakes import chunks_of, request_of, row_of
+from tests.lifecycle.fakes import answer_of, chunks_of, input_of, request_of, row_of
+from tests.lifecycle.reading import Reading
 
-from penstock.core.job import JobId, tag_of
+from penstock.core.job import Counts, JobId, tag_of
 from penstock.core.line import LineKey
-from penstock.lifecycle.shards import (
+from penstock.core.models import SEED_CATALOGUE
+from penstock.lifecycle.rows import (
+    ANSWERED,
     CONFLICTING,
     NO_ROW,
     ONE_ROW,
-    ROW_BYTES_MAX,
     UNREADABLE,
-    Shards,
 )
+from penstock.lifecycle.shards import ROW_BYTES_MAX, SEGMENT_BYTES
 
 JOB = JobId("req_aaaaaaaaaaaaaaaaaaaaaaaaaa")
 OTHER = JobId("req_bbbbbbbbbbbbbbbbbbbbbbbbbb")
 KEYS = LineKey(tag_of(JOB))
 LINES = 6
+INPUT = input_of(f"text {number}" for number in range(1, LINES + 1))
+PRICE = SEED_CATALOGUE["gemini-3-flash-preview"].price
 
 Index = list[tuple[int, bytes]]
-Reader = Callable[..., Shards]
+Reader = Callable[..., Reading]
 
 
 @pytest.fixture
 def read(tmp_path: Path) -> Iterable[Reader]:
-    """Read shards, each given as its chunks, into an index."""
-    opened: list[Shards] = []
-
-    def run(*shards: Iterable[bytes], lines: int = LINES) -> Shards:
-        made = Shards(tmp_path / f"{len(opened)}.scratch", lines, KEYS)
-        opened.append(made)
-        for shard in shards:
-            for chunk in shard:
-                made.feed(chunk)
-            made.end_shard()
-        return made
-
-    yield run
-    for one in opened:
-        one.close()
+    """Read shards, each given as its chunks, for a job of six lines."""
+    with ExitStack() as stack:
+        yield lambda *shards: stack.enter_context(Reading(tmp_path, JOB, INPUT, PRICE)).feed(
+            *shards
+        )
 
 
-def index_of(shards: Shards) -> Index:
+def index_of(shards: Reading) -> Index:
     """What is known of each line."""
     return [
         (shards.flag(number), shards.row(number) if shards.flag(number) else b"")
@@ -65,33 +61,33 @@ def row(number: int, **members: object) -> bytes:
 def test_rows_in_any_order_find_their_lines(read: Reader) -> None:
     """Order means nothing: the key does."""
     shards = read([b"\n".join([row(3), row(1), row(2)]) + b"\n"])
-    assert [shards.flag(number) for number in (1, 2, 3, 4)] == [ONE_ROW] * 3 + [NO_ROW]
+    assert [shards.flag(number) for number in (1, 2, 3, 4)] == [ANSWERED] * 3 + [NO_ROW]
     assert [shards.row(number) for number in (1, 2, 3)] == [row(1), row(2), row(3)]
-    assert (shards.rows, shards.strangers, shards.duplicates) == (3, 0, 0)
+    assert (shards.shards.rows, shards.strangers, shards.shards.duplicates) == (3, 0, 0)
 
 
 def test_the_last_row_may_lack_its_newline(read: Reader) -> None:
     """The end of a shard ends its row; the next shard starts a new one."""
     shards = read([row(1)], [row(2) + b"\n"], [])
-    assert (shards.rows, shards.row(1), shards.row(2)) == (2, row(1), row(2))
+    assert (shards.shards.rows, shards.row(1), shards.row(2)) == (2, row(1), row(2))
 
 
 def test_blank_lines_and_carriage_returns_are_no_rows(read: Reader) -> None:
     """White space between rows is nobody's row."""
     shards = read([b"\n\r\n  \n" + row(1) + b"\r\n\n"])
-    assert (shards.rows, shards.strangers) == (1, 0)
+    assert (shards.shards.rows, shards.strangers) == (1, 0)
 
 
 def test_a_truncated_last_row_is_unreadable(read: Reader) -> None:
     """Half a row whose key is readable is known as this line's, and as no answer."""
     shards = read([row(1) + b"\n" + b'{"key":"%s","resp' % KEYS.of(2).encode()])
-    assert (shards.flag(1), shards.flag(2)) == (ONE_ROW, UNREADABLE)
+    assert (shards.flag(1), shards.flag(2)) == (ANSWERED, UNREADABLE)
 
 
 def test_a_truncated_row_without_its_key_is_a_stranger(read: Reader) -> None:
     """Half a row that names no line is counted and dropped."""
     shards = read([row(1)[:15]])
-    assert (shards.rows, shards.strangers) == (0, 1)
+    assert (shards.shards.rows, shards.strangers) == (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -115,41 +111,41 @@ def test_a_truncated_row_without_its_key_is_a_stranger(read: Reader) -> None:
 def test_rows_that_are_not_ours_are_counted_and_dropped(read: Reader, foreign: bytes) -> None:
     """Foreign, unkeyed and garbage rows name no line and never reach one."""
     shards = read([foreign + b"\n" + row(1)])
-    assert (shards.rows, shards.strangers, shards.row(1)) == (1, 1, row(1))
+    assert (shards.shards.rows, shards.strangers, shards.row(1)) == (1, 1, row(1))
 
 
 def test_a_row_that_is_not_utf8_is_unreadable(read: Reader) -> None:
     """Bytes that no JSON may hold spoil the row and only this row."""
     bad = row(1).replace(b"answer 1", b"answer \xff")
     shards = read([bad + b"\n" + row(2)])
-    assert (shards.flag(1), shards.flag(2)) == (UNREADABLE, ONE_ROW)
+    assert (shards.flag(1), shards.flag(2)) == (UNREADABLE, ANSWERED)
 
 
 def test_a_row_in_good_utf8_is_read(read: Reader) -> None:
     """Text beyond ASCII is an answer like any other."""
-    shards = read([row_of(JOB, 1, "grüße 漢")])
-    assert shards.flag(1) == ONE_ROW
+    shards = read([row(1, response=answer_of("grüße 漢"))])
+    assert shards.flag(1) == ANSWERED
 
 
 def test_a_bottomless_row_is_unreadable(read: Reader) -> None:
     """Nesting without end is a corrupt row, not a crash."""
     bomb = b'{"key":"%s","x":' % KEYS.of(1).encode() + b"[" * 50_000
     shards = read([bomb + b"\n" + row(2)])
-    assert (shards.flag(1), shards.flag(2)) == (UNREADABLE, ONE_ROW)
+    assert (shards.flag(1), shards.flag(2)) == (UNREADABLE, ANSWERED)
 
 
 def test_the_same_row_twice_is_one_answer(read: Reader) -> None:
     """A duplicate that says the same is counted, and the first row stays."""
     again = row(1, processed_time="2026-11-22T17:00:00Z")
     shards = read([row(1) + b"\n" + again])
-    assert (shards.flag(1), shards.duplicates, shards.row(1)) == (ONE_ROW, 1, row(1))
+    assert (shards.flag(1), shards.shards.duplicates, shards.row(1)) == (ANSWERED, 1, row(1))
 
 
 @pytest.mark.parametrize("members", [{"response": {"candidates": []}}, {"status": "Bad Request"}])
 def test_two_different_rows_prove_neither(read: Reader, members: dict[str, object]) -> None:
     """Rows that differ in answer or status make the line conflicting."""
     shards = read([row(1) + b"\n" + row(1, **members)])
-    assert (shards.flag(1), shards.duplicates) == (CONFLICTING, 0)
+    assert (shards.flag(1), shards.shards.duplicates) == (CONFLICTING, 0)
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -163,20 +159,20 @@ def test_a_good_row_beside_an_unreadable_one_proves_nothing(read: Reader, order:
 def test_a_third_row_does_not_heal_a_conflict(read: Reader) -> None:
     """Once conflicting, a line stays so."""
     shards = read([b"\n".join([row(1), row(1, status="x"), row(1), row(1)])])
-    assert (shards.flag(1), shards.duplicates) == (CONFLICTING, 0)
+    assert (shards.flag(1), shards.shards.duplicates) == (CONFLICTING, 0)
 
 
 def test_a_huge_row_is_skipped_in_bounded_memory(read: Reader) -> None:
     """A row beyond the limit is dropped as it streams by, and the next one is read."""
     # Zeros that nobody writes to cost no memory.
     shards = read([bytes(ROW_BYTES_MAX + 1), b"more", b"of it\n" + row(1) + b"\n"])
-    assert (shards.rows, shards.strangers, len(shards._tail)) == (1, 1, 0)
+    assert (shards.shards.rows, shards.strangers, len(shards.segments)) == (1, 1, 1)
 
 
 def test_a_huge_row_at_the_end_is_one_stranger(read: Reader) -> None:
     """Its missing newline changes nothing, and the next shard is not part of it."""
     shards = read([bytes(ROW_BYTES_MAX + 1)], [row(1)])
-    assert (shards.rows, shards.strangers) == (1, 1)
+    assert (shards.shards.rows, shards.strangers) == (1, 1)
 
 
 def test_a_huge_row_is_not_copied_to_the_disk_while_it_is_skipped(
@@ -184,24 +180,109 @@ def test_a_huge_row_is_not_copied_to_the_disk_while_it_is_skipped(
 ) -> None:
     """Blocks of which nothing will be read do not reach the scratch file."""
     read([bytes(ROW_BYTES_MAX + 1), bytes(1000), bytes(1000), b"\n" + row(1)])
-    assert (tmp_path / "0.scratch").stat().st_size == ROW_BYTES_MAX + 2 + len(row(1))
+    assert (tmp_path / "scratch").stat().st_size == ROW_BYTES_MAX + 2 + len(row(1))
 
 
 def test_a_repeated_row_is_compared_before_its_block_is_on_the_disk(read: Reader) -> None:
     """The first row of a pair may still be on its way to the scratch file."""
     filler = b" " * 4_000_000 + b"\n"
     shards = read([row(1) + b"\n" + filler + row(1) + b"\n" + row(1, status="x") + b"\n"])
-    assert (shards.flag(1), shards.duplicates) == (CONFLICTING, 1)
+    assert (shards.flag(1), shards.shards.duplicates) == (CONFLICTING, 1)
 
 
-def test_a_disk_that_fails_is_noticed_before_the_shard_ends(tmp_path: Path) -> None:
-    """An error of the writing thread comes up where the shard is read."""
-    shards = Shards(tmp_path / "scratch", LINES, KEYS)
+def test_a_disk_that_fails_is_noticed_at_once(read: Reader) -> None:
+    """What the disk says about a block is raised where the block is fed."""
+    shards = read()
     shards._file.close()
-    shards.feed(row(1))
     with pytest.raises(ValueError, match="closed"):
-        shards.end_shard()
-    shards.close()
+        shards.inflow.feed(row(1))
+
+
+def test_small_rows_are_read_together(read: Reader) -> None:
+    """A segment ends with the first block of whole rows beyond its size, and with its shard."""
+    filler = b" " * (SEGMENT_BYTES // 2) + b"\n"
+    shards = read([filler, filler, row(1) + b"\n", row(2)], [row(3)])
+    assert [one.size for one in shards.segments] == [
+        2 * len(filler),
+        len(row(1)) + 1 + len(row(2)),
+        len(row(3)),
+    ]
+    assert shards.shards.rows == 3
+
+
+@pytest.mark.parametrize(
+    "doubtful",
+    [
+        row(1, status="Bad Request"),
+        row(1, request=request_of("another text")),
+        row(1, request=7),
+        row(1, response={"candidates": []}),
+        row(1, response=answer_of("x") | {"unheard_of": 1}),
+        row(1, processed_time="\x01" * 10),
+    ],
+)
+def test_what_is_not_good_beyond_doubt_is_left_to_care(read: Reader, doubtful: bytes) -> None:
+    """Such a row is its line's, and is neither an answer yet nor counted."""
+    shards = read([doubtful])
+    assert shards.flag(1) == ONE_ROW
+    assert shards.totals.counts() == Counts()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"request":REQUEST,"own":1}',
+        b'{"own":1, "request":REQUEST}',
+        b'{"own" :1,"request":REQUEST}',
+        b'{"\\u006fwn":1,"request":REQUEST}',
+        b'{"status":1,"request":REQUEST}',
+        b'{"response":1,"request":REQUEST}',
+        b'{"own":{"a":1,"request":2},"request":REQUEST}',
+        b'{"request":REQUEST }',
+        b' {"request":REQUEST}',
+        b'{"request" :REQUEST}',
+        b'{"request": REQUEST}',
+    ],
+)
+def test_a_line_that_is_spelled_otherwise_is_left_to_care(tmp_path: Path, line: bytes) -> None:
+    """Only a line that goes into the output as it stands is answered without care."""
+    raw = line.replace(b"REQUEST", orjson.dumps(request_of("text 1")))
+    with Reading(tmp_path, JOB, raw) as shards:
+        assert shards.feed([row(1)]).flag(1) == ONE_ROW
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"request":REQUEST}',
+        b'{"own":"a,\\"request\\":","request":REQUEST}',
+        b'{"own": 1.0,"b":[ ],"request":REQUEST}',
+    ],
+)
+def test_a_line_that_is_spelled_as_the_output_is_answered(tmp_path: Path, line: bytes) -> None:
+    """Own members first, in our spelling, their values in any."""
+    raw = line.replace(b"REQUEST", orjson.dumps(request_of("text 1"))).replace(b": 1", b":1")
+    with Reading(tmp_path, JOB, raw) as shards:
+        assert shards.feed([row(1)]).flag(1) == ANSWERED
+
+
+def test_a_response_inside_the_response_is_not_taken_for_it(read: Reader) -> None:
+    """The bytes that are delivered are those of the row's own member, wherever it stands."""
+    parts = [{"functionResponse": {"name": "f", "response": {"a": 1}}}]
+    response = {"candidates": [{"content": {"parts": parts}, "finishReason": "STOP"}]}
+    for members in ({"response": response}, {"response": response, "zz": {"response": 1}}):
+        shards = read([row(1, **members)])
+        _, flag, _, _, offset, at, length, _ = next(shards.shards.records())
+        delivered = os.pread(shards.scratch, length, offset + at)
+        assert (flag, delivered) == (ANSWERED, orjson.dumps(response))
+
+
+def test_only_what_is_delivered_stays_counted(read: Reader) -> None:
+    """Rows are counted when they are read; one that gives way to doubt or to the first is not."""
+    again = row(1, processed_time="2026-11-22T17:00:00Z")
+    shards = read([b"\n".join([row(1), again, row(2), row(2, status="x"), row(3)])])
+    assert shards.totals.counts() == Counts(ok=2, prompt_tokens=4, candidates_tokens=6)
+    assert shards.totals.sums.pico_dollars == 2 * (2 * 250_000 + 3 * 1_500_000)
 
 
 FRAGMENTS = [
@@ -214,12 +295,13 @@ FRAGMENTS = [
     b"",
     b"\r",
     b"garbage",
-    row_of(JOB, 5, "grüße"),
+    row(5, processed_time="grüße"),
 ]
+ECHOES_ANOTHER = row_of(JOB, 5, "grüße")
 
 
 @given(
-    rows=st.lists(st.sampled_from(FRAGMENTS), max_size=20),
+    rows=st.lists(st.sampled_from([*FRAGMENTS, ECHOES_ANOTHER]), max_size=20),
     cuts=st.lists(st.integers(0, 2**20), max_size=12),
     ends=st.booleans(),
 )
@@ -230,14 +312,11 @@ def test_any_chunking_gives_the_same_index(
     """Where the blocks are cut is invisible in the result."""
     data = b"\n".join(rows) + (b"\n" if ends else b"")
     results = []
-    for number, chunks in enumerate([[data], list(chunks_of(data, cuts))]):
-        folder = tmp_path_factory.getbasetemp()
-        shards = Shards(folder / f"shards{number}.scratch", LINES, KEYS)
-        for chunk in chunks:
-            shards.feed(chunk)
-        shards.end_shard()
-        results.append((index_of(shards), shards.strangers, shards.duplicates))
-        shards.close()
+    for chunks in ([data], list(chunks_of(data, cuts))):
+        with Reading(tmp_path_factory.getbasetemp(), JOB, INPUT, PRICE) as shards:
+            shards.feed(chunks)
+            sums = shards.totals.sums
+            results.append((index_of(shards), shards.strangers, shards.shards.duplicates, sums))
     assert results[0] == results[1]
 
 
@@ -254,14 +333,10 @@ def test_any_order_over_any_shards_gives_the_same_verdicts(
     shuffled = rows[:]
     random.Random(seed).shuffle(shuffled)  # noqa: S311  # reproducible, not secret
     results = []
-    for number, order in enumerate([rows, shuffled]):
-        folder = tmp_path_factory.getbasetemp()
-        shards = Shards(folder / f"orders{number}.scratch", LINES, KEYS)
-        count = 1 if number == 0 else shard_count
-        for start in range(count):
-            shards.feed(b"\n".join(order[start::count]))
-            shards.end_shard()
-        flags = [shards.flag(line) for line in range(1, LINES + 1)]
-        results.append((flags, shards.rows, shards.strangers))
-        shards.close()
+    for order, count in ((rows, 1), (shuffled, shard_count)):
+        with Reading(tmp_path_factory.getbasetemp(), JOB, INPUT, PRICE) as shards:
+            shards.feed(*([b"\n".join(order[start::count])] for start in range(count)))
+            flags = [shards.flag(line) for line in range(1, LINES + 1)]
+            totals = shards.totals.sums
+            results.append((flags, shards.shards.rows, shards.strangers, totals))
     assert results[0] == results[1]

@@ -15,9 +15,9 @@ class Behind:
 
     def __init__(self, name: str) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
-        self._last: Future[None] | None = None
+        self._last: Future[object] | None = None
 
-    def do(self, task: Callable[[bytes], None], block: bytes) -> None:
+    def do(self, task: Callable[[bytes], object], block: bytes) -> None:
         """Begin a task once the one before is done; raise what the one before raised."""
         self.wait()
         self._last = self._thread.submit(task, block)

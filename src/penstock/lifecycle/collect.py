@@ -8,14 +8,13 @@ import asyncio
 import re
 from typing import Final
 
-from penstock.blobs.spool import INPUT, INPUT_INDEX, OUTPUT
-from penstock.core.job import Job, JobId, StopReason, tag_of
-from penstock.core.line import LineKey
+from penstock.core.job import Job, JobId, StopReason
 from penstock.core.state import JobState
-from penstock.errors import BlobError, ProviderError, StorageFull
-from penstock.lifecycle.merge import Merge, Merged, Missing
+from penstock.errors import BlobError, ProviderError, Unavailable
+from penstock.lifecycle.collector import Collected, Conclude
+from penstock.lifecycle.gather import Gather
+from penstock.lifecycle.merge import Merged, Missing
 from penstock.lifecycle.ports import Backoff, Ports
-from penstock.lifecycle.shards import Shards
 from penstock.lifecycle.stop import finish_of
 from penstock.providers.provider import ENDED_WITH_OUTPUT
 from penstock.store.jobs import Finish
@@ -34,7 +33,7 @@ async def collect(ports: Ports, job_id: JobId) -> None:
             return
         try:
             await _collect(ports, job)
-        except (ProviderError, BlobError, StorageFull) as error:
+        except (ProviderError, BlobError, Unavailable) as error:
             now = ports.clock.now()
             if now >= begun_at + ports.timing.collect_seconds:
                 await ports.jobs.finish(job_id, now, _unreadable(error.message))
@@ -44,21 +43,29 @@ async def collect(ports: Ports, job_id: JobId) -> None:
 
 
 async def _collect(ports: Ports, job: Job) -> None:
-    shards = Shards(ports.spool.scratch(job.id, "rows"), job.line_count, LineKey(tag_of(job.id)))
-    try:
-        await _fetch(ports, job, shards)
-        if shards.rows == 0 and job.provider_state not in ENDED_WITH_OUTPUT:
-            await ports.jobs.finish(job.id, ports.clock.now(), _without_output(ports, job))
-            return
-        merged = await asyncio.to_thread(_merge, ports, job, shards)
-    finally:
-        shards.close()
-        await asyncio.to_thread(ports.spool.scratch(job.id, "rows").unlink, missing_ok=True)
-    await _report(ports, job, shards)
-    await ports.jobs.finish(job.id, ports.clock.now(), _finish(ports, job, merged))
+    price = ports.model(job).price
+    # In a thread, as all that opens files: a busy disk may take its time.
+    gather = await asyncio.to_thread(
+        Gather, ports.spool, job.id, job.input_bytes, price, ports.collectors
+    )
+    async with gather:
+        await _fetch(ports, job, gather)
+        collected = await gather.conclude(
+            Conclude(
+                missing=_missing(job),
+                now=ports.clock.now(),
+                only_with_rows=job.provider_state not in ENDED_WITH_OUTPUT,
+            )
+        )
+        await gather.commit()
+    if collected.merged is None:
+        await ports.jobs.finish(job.id, ports.clock.now(), _without_output(ports, job))
+        return
+    await _report(ports, job, collected)
+    await ports.jobs.finish(job.id, ports.clock.now(), _finish(ports, job, collected.merged))
 
 
-async def _fetch(ports: Ports, job: Job, shards: Shards) -> None:
+async def _fetch(ports: Ports, job: Job, gather: Gather) -> None:
     root = ports.bucket.uri("")
     if job.provider_output is None or not job.provider_output.startswith(root):
         if job.provider_state in ENDED_WITH_OUTPUT:
@@ -73,35 +80,21 @@ async def _fetch(ports: Ports, job: Job, shards: Shards) -> None:
     if not names and job.provider_state in ENDED_WITH_OUTPUT:
         raise BlobError(f"The provider calls the job succeeded, but {folder} holds no output.")
     for name in names:
-        await _read(ports, name, shards)
+        await _read(ports, name, gather)
 
 
-async def _read(ports: Ports, name: str, shards: Shards) -> None:
-    """Feed one shard; the next block comes over the network while this one is parsed."""
-    feeding = asyncio.create_task(asyncio.to_thread(shards.feed, b""))
+async def _read(ports: Ports, name: str, gather: Gather) -> None:
+    """Feed one shard; the next block comes over the network while this one is written."""
+    feeding = asyncio.create_task(gather.feed(b""))
     try:
         async for block in ports.bucket.read(name):
             await asyncio.shield(feeding)
-            feeding = asyncio.create_task(asyncio.to_thread(shards.feed, block))
+            feeding = asyncio.create_task(gather.feed(block))
     finally:
-        # Also after a failed read: nobody may close the shards under a thread that feeds them.
+        # Also after a failed read: nobody may close the files under a thread that writes them.
         await asyncio.gather(feeding, return_exceptions=True)
     await feeding
-    await asyncio.to_thread(shards.end_shard)
-
-
-def _merge(ports: Ports, job: Job, shards: Shards) -> Merged:
-    part = ports.spool.begin(job.id, OUTPUT)
-    merge = Merge(shards, ports.model(job).price, _missing(job), ports.clock.now())
-    try:
-        merged = merge.write(
-            ports.spool.path(job.id, INPUT), ports.spool.path(job.id, INPUT_INDEX), part.write
-        )
-    except BaseException:
-        part.discard()
-        raise
-    ports.spool.commit(job.id, {OUTPUT: part})
-    return merged
+    gather.end_shard()
 
 
 def _missing(job: Job) -> Missing:
@@ -113,8 +106,11 @@ def _missing(job: Job) -> Missing:
     return Missing(code="missing_row", message="The provider gave no row for this line.")
 
 
-async def _report(ports: Ports, job: Job, shards: Shards) -> None:
-    for kind, count in (("duplicate_rows", shards.duplicates), ("foreign_rows", shards.strangers)):
+async def _report(ports: Ports, job: Job, collected: Collected) -> None:
+    for kind, count in (
+        ("duplicate_rows", collected.duplicates),
+        ("foreign_rows", collected.strangers),
+    ):
         if count:
             await ports.jobs.event(job.id, ports.clock.now(), kind, str(count))
 

@@ -3,52 +3,51 @@
 The caller's own members and its request go back byte for byte as they were sent. The answer is
 taken from the row that carries our key, and only if the row parses, its token counts are counts and
 the request that it echoes is not certainly another one; otherwise the line says what is wrong.
+
+Most lines were found good when their row was read; those are put together from three places without
+parsing anything again. The others are looked at with care.
 """
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from penstock.core.job import Counts
-from penstock.core.line import (
-    ECHO,
-    Echo,
-    Judgement,
-    LineOutcome,
-    echo_differs,
-    judge,
-    judge_answer,
-    status_text,
-)
-from penstock.core.models import Price, cost_pico_dollars
-from penstock.core.money import micro_from_pico
+from penstock.core.line import Judgement, LineOutcome, echo_differs, judge, status_text
 from penstock.lifecycle.behind import Behind
-from penstock.lifecycle.prepare import read_lines
-from penstock.lifecycle.shards import (
+from penstock.lifecycle.rows import (
+    ANSWERED,
     CONFLICTING,
+    ENCODER,
+    MEMBERS,
     NO_ROW,
     ROW,
     UNDECODABLE,
     UNREADABLE,
+    Lines,
     Row,
-    Shards,
+    processed_time,
 )
+from penstock.lifecycle.shards import Shards
+from penstock.lifecycle.totals import Totals
 
 WRITE_BYTES: Final = 1024 * 1024
 BLOCK_BYTES_AHEAD: Final = 4 * WRITE_BYTES
 """A larger block is written before the next is made; only huge lines make such blocks."""
-_TIME_CHARS_MAX: Final = 40
 _EMPTY_OBJECT: Final = msgspec.Raw(b"{}")
 
-_MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_ENCODER: Final = msgspec.json.Encoder()
+_BEGIN_GOOD: Final = b'{"status":"","processed_time":'
 _REQUEST: Final = b',"request":'
 _RESPONSE: Final = b',"response":'
 _END: Final = b"}\n"
+
+Pieces = list[bytes | memoryview | msgspec.Raw]
+Answer = tuple[Judgement, msgspec.Raw, object]
 
 
 class Missing(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,70 +66,61 @@ class Merged(msgspec.Struct, frozen=True, kw_only=True):
     output_sha256: str
 
 
-class _GoodRow(msgspec.Struct, gc=False):
-    """A row like nearly all: what is skipped here was read when the row was found."""
-
-    request: Echo
-    response: msgspec.Raw
-    status: Any = ""
-    processed_time: Any = None
-
-
-_GOOD_ROW: Final = msgspec.json.Decoder(_GoodRow)
-
-Answer = tuple[Judgement, msgspec.Raw, str]
-
-
 class Merge:
     """One pass over the input that writes the output and adds up its lines."""
 
-    def __init__(self, shards: Shards, price: Price | None, missing: Missing, now: float) -> None:
+    def __init__(self, shards: Shards, totals: Totals, missing: Missing, now: float) -> None:
         self._shards = shards
-        self._price = price
+        self._totals = totals
         self._missing = missing
         self._now = datetime.fromtimestamp(now, UTC).isoformat().replace("+00:00", "Z")
-        self._outcomes = dict.fromkeys(LineOutcome, 0)
-        self._tokens = [0, 0, 0, 0]
-        self._pico = 0
 
-    def write(self, input_path: Path, index_path: Path, write: Callable[[bytes], object]) -> Merged:
+    def write(self, lines: Lines, scratch: int, write: Callable[[bytes], object]) -> Merged:
         """Read the input, write the output in blocks, return the sums. Blocks the thread.
 
         `write` is called in another thread, one call at a time, and never after the return.
         """
         digest = hashlib.sha256()
         size = 0
-
-        def out(block: bytes) -> None:
-            write(block)
-            digest.update(block)
-
-        with Behind("penstock-merge") as behind:
-            for block in self._blocks(read_lines(input_path, index_path)):
-                behind.do(out, block)
+        with ExitStack() as stack:
+            writing = stack.enter_context(Behind("penstock-merge-write"))
+            hashing = stack.enter_context(Behind("penstock-merge-hash"))
+            for block in self._blocks(lines, scratch):
+                writing.do(write, block)
+                hashing.do(digest.update, block)
                 size += len(block)
                 if len(block) > BLOCK_BYTES_AHEAD:
-                    behind.wait()
-            behind.wait()
-        prompt, candidates, thoughts, cached = self._tokens
+                    writing.wait()
+                    hashing.wait()
+            writing.wait()
+            hashing.wait()
         return Merged(
-            counts=Counts(
-                prompt_tokens=prompt,
-                candidates_tokens=candidates,
-                thoughts_tokens=thoughts,
-                cached_tokens=cached,
-                **{outcome.value: count for outcome, count in self._outcomes.items()},
-            ),
-            cost_micro_dollars=None if self._price is None else micro_from_pico(self._pico),
+            counts=self._totals.counts(),
+            cost_micro_dollars=self._totals.micro_dollars(),
             output_bytes=size,
             output_sha256=digest.hexdigest(),
         )
 
-    def _blocks(self, lines: Iterator[bytes]) -> Iterator[bytes]:
-        pieces: list[bytes | msgspec.Raw] = []
+    def _blocks(self, lines: Lines, scratch: int) -> Iterator[bytes]:
+        pieces: Pieces = []
         size = 0
-        for number, line in enumerate(lines, start=1):
-            size += self._line(number, line, pieces)
+        pread, now = os.pread, ENCODER.encode(self._now)
+        both = zip(self._shards.records(), lines, strict=True)
+        for number, (record, line) in enumerate(both, start=1):
+            _, flag, time_bytes, _, offset, at, length, time = record
+            if flag == ANSWERED:
+                pieces += (
+                    _BEGIN_GOOD,
+                    time[:time_bytes] or now,
+                    b",",
+                    line[1:-1],
+                    _RESPONSE,
+                    pread(scratch, length, offset + at),
+                    _END,
+                )
+                size += len(line) + length
+            else:
+                size += self._line(number, flag, line, pieces)
             if size >= WRITE_BYTES:
                 yield b"".join(pieces)
                 pieces.clear()
@@ -138,20 +128,20 @@ class Merge:
         if pieces:
             yield b"".join(pieces)
 
-    def _line(self, number: int, line: bytes, pieces: list[bytes | msgspec.Raw]) -> int:
+    def _line(self, number: int, flag: int, line: memoryview, pieces: Pieces) -> int:
         """Append the pieces of an output line; return their size."""
-        own = _MEMBERS.decode(line)
+        own = MEMBERS.decode(bytes(line))
         request = own.pop("request")
-        judgement, response, processed_time = self._answer(number, request)
-        self._add(judgement)
-        head = _ENCODER.encode(
-            {"status": judgement.status, "processed_time": processed_time, **own}
+        judgement, response, time = self._answer(number, flag, bytes(request))
+        self._totals.add(judgement)
+        times = processed_time(time) or ENCODER.encode(self._now)
+        head = ENCODER.encode(
+            {"status": judgement.status, "processed_time": msgspec.Raw(times), **own}
         )
         pieces += (head[:-1], _REQUEST, request, _RESPONSE, response, _END)
         return len(line) + len(memoryview(response))
 
-    def _answer(self, number: int, request: msgspec.Raw) -> Answer:
-        flag = self._shards.flag(number)
+    def _answer(self, number: int, flag: int, request: bytes) -> Answer:
         if flag == NO_ROW:
             return self._without(LineOutcome.MISSING, self._missing.code, self._missing.message)
         if flag == CONFLICTING:
@@ -160,57 +150,29 @@ class Merge:
             )
         if flag == UNREADABLE:
             return self._error("corrupt_row", "The provider's row for this line is unreadable.")
-        found = self._shards.row(number)
-        return self._at_once(found, request) or self._with_care(found, request)
+        return self._with_care(self._shards.row(number), request)
 
-    def _at_once(self, found: bytes, request: msgspec.Raw) -> Answer | None:
-        """Return the answer of a row that is good beyond doubt: the same that care would give."""
-        try:
-            row = _GOOD_ROW.decode(found)
-            ours = ECHO.decode(request)
-        except UNDECODABLE:
-            return None
-        if row.status != "" or ours != row.request:
-            return None
-        judgement = judge_answer(row.response)
-        return None if judgement is None else (judgement, row.response, self._time(row))
-
-    def _with_care(self, found: bytes, request: msgspec.Raw) -> Answer:
+    def _with_care(self, found: bytes, request: bytes) -> Answer:
         try:
             row = ROW.decode(found)
             response = msgspec.json.decode(row.response)
         except UNDECODABLE:
             return self._error("corrupt_row", "The provider's row for this line is unreadable.")
-        return self._of_row(row, response, bytes(request))
+        return self._of_row(row, response, request)
 
     def _of_row(self, row: Row, response: object, request: bytes) -> Answer:
         judgement = judge(row.status, response)
         if judgement.status:
-            return judgement, _EMPTY_OBJECT, self._time(row)
+            return judgement, _EMPTY_OBJECT, row.processed_time
         if echo_differs(request, bytes(row.request)):
             return self._error(
                 "integrity_mismatch", "The provider's row answers another request than this line's."
             )
-        return judgement, row.response, self._time(row)
+        return judgement, row.response, row.processed_time
 
     def _error(self, code: str, message: str) -> Answer:
         return self._without(LineOutcome.ERROR, code, message)
 
     def _without(self, outcome: LineOutcome, code: str, message: str) -> Answer:
         judgement = Judgement(outcome=outcome, status=status_text(code, message))
-        return judgement, _EMPTY_OBJECT, self._now
-
-    def _time(self, row: Row | _GoodRow) -> str:
-        time = row.processed_time
-        return time if isinstance(time, str) and len(time) <= _TIME_CHARS_MAX else self._now
-
-    def _add(self, judgement: Judgement) -> None:
-        self._outcomes[judgement.outcome] += 1
-        usage = judgement.usage
-        tokens = self._tokens
-        tokens[0] += usage.prompt_tokens
-        tokens[1] += usage.candidates_tokens
-        tokens[2] += usage.thoughts_tokens
-        tokens[3] += usage.cached_tokens
-        if self._price is not None:
-            self._pico += cost_pico_dollars(self._price, usage)
+        return judgement, _EMPTY_OBJECT, None

@@ -8,7 +8,7 @@ start: it reads the job, does what is missing, and returns when the job has left
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -24,6 +24,9 @@ from penstock.settings import Timing
 from penstock.store.jobs import Jobs
 
 _log = logging.getLogger(__name__)
+
+COLLECTORS_MAX: Final = 2
+"""Large outputs that are put together at once; more would only share the cores and the disk."""
 
 
 class Alarm(Protocol):
@@ -49,6 +52,10 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits
     timing: Timing
     alarm: Alarm
+    collectors: asyncio.Semaphore = msgspec.field(
+        default_factory=lambda: asyncio.Semaphore(COLLECTORS_MAX)
+    )
+    """How many jobs may have processes of their own that collect."""
 
     async def job(self, job_id: JobId) -> Job:
         """Return the job, which must exist."""

@@ -1,181 +1,163 @@
-"""Find every line's row in the provider's output, in any order, in bounded memory.
+"""The provider's output on its way in, and what is known of every line of it, in any order.
 
-The shards are copied to one scratch file while they arrive, block by block; per line only an
-offset, a length and a flag are kept (13 bytes). No answer stays in memory.
+The shards are copied to one scratch file as they arrive; nothing is looked for in them but line
+ends, where they are cut into segments of whole rows. `rows` reads the segments, in any process;
+here their records are put in their places, 64 bytes a line. No answer stays in memory.
 """
 
 import os
-from array import array
-from collections.abc import Callable
-from pathlib import Path
-from typing import IO, Any, Final
+from collections.abc import Callable, Iterator
+from struct import Struct
+from typing import Final, cast
 
 import msgspec
 
-from penstock.core.line import LineKey
-from penstock.lifecycle.behind import Behind
-
-NO_ROW: Final = 0
-ONE_ROW: Final = 1
-UNREADABLE: Final = 2
-CONFLICTING: Final = 3
+from penstock.core.line import Judgement, judge_answer
+from penstock.lifecycle.rows import (
+    ANSWERED,
+    CONFLICTING,
+    FLAG,
+    NO_ROW,
+    ONE_ROW,
+    RECORD,
+    answer_of,
+)
+from penstock.lifecycle.totals import Totals
 
 ROW_BYTES_MAX: Final = 128 * 1024 * 1024
 """One row of the provider: the echo of a 64 MiB line and images of some megabytes fit."""
 
+SEGMENT_BYTES: Final = 1024 * 1024
+"""A segment ends at the first row that ends beyond this."""
 
-Bytes = bytes | bytearray | memoryview
-
-
-class Row(msgspec.Struct, frozen=True):
-    """One provider row; `request` and `response` stay bytes until somebody needs them."""
-
-    key: Any = None
-    status: Any = ""
-    processed_time: Any = None
-    request: msgspec.Raw = msgspec.Raw(b"null")
-    response: msgspec.Raw = msgspec.Raw(b"null")
+_NUMBER: Final = Struct(f"<I{RECORD.size - 4}x")
 
 
-class _Key(msgspec.Struct, gc=False):
-    """The members of `Row` that are read and not only skipped, so it refuses what `Row` refuses."""
+class Segment(msgspec.Struct, frozen=True, array_like=True):
+    """Whole rows of one shard: a place in the scratch file."""
 
-    key: Any = None
-    status: Any = ""
-    processed_time: Any = None
+    offset: int
+    size: int
 
 
-ROW: Final = msgspec.json.Decoder(Row)
-_KEY: Final = msgspec.json.Decoder(_Key)
-UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""All that msgspec raises on hostile bytes; ValidationError is a DecodeError."""
+class Inflow:
+    """Takes the shards block by block and says which rows are whole."""
+
+    def __init__(self, write: Callable[[bytes], object]) -> None:
+        """Take what appends to the scratch file; both block, so they are used from a thread."""
+        self._write = write
+        self._row = 0
+        """Where the row begins whose end is still to come."""
+        self._begin = 0
+        """Where the next segment begins."""
+        self._skipping = False
+        self.size = 0
+        """Bytes in the scratch file."""
+        self.too_long = 0
+        """Rows beyond `ROW_BYTES_MAX`; they count as nobody's."""
+
+    def feed(self, block: bytes) -> list[Segment]:
+        """Take the next bytes of the current shard, cut anywhere; return what became whole."""
+        end = block.find(b"\n") if self._skipping else 0
+        if end < 0:
+            return []
+        base = self.size
+        self._write(block)
+        self.size += len(block)
+        if self._skipping:
+            self._skip(base + end + 1)
+        last = block.rfind(b"\n")
+        if last >= 0:
+            self._row = max(self._row, base + last + 1)
+        if self.size - self._row > ROW_BYTES_MAX:
+            self._skipping = True
+            return self._cut(self._row)
+        return self._cut(self._row) if self._row - self._begin >= SEGMENT_BYTES else []
+
+    def end_shard(self) -> list[Segment]:
+        """Take the last row of a shard, which may lack its newline."""
+        if self._skipping:
+            self._skip(self.size)
+        self._row = self.size
+        return self._cut(self.size)
+
+    def _skip(self, end: int) -> None:
+        """Leave out the row that was too long and ends here."""
+        self._skipping = False
+        self.too_long += 1
+        self._row = self._begin = end
+
+    def _cut(self, end: int) -> list[Segment]:
+        begin, self._begin = self._begin, end
+        return [Segment(begin, end - begin)] if end > begin else []
 
 
 class Shards:
-    """The index of one job's provider rows; blocking, so used from a thread."""
+    """What is known of every line of one job."""
 
-    def __init__(self, scratch: Path, line_count: int, keys: LineKey) -> None:
-        self._keys = keys
-        self._file: IO[bytes] = scratch.open("w+b", buffering=0)
-        self._behind = Behind("penstock-shards")
-        self._size = 0
-        self._tail = bytearray()
-        self._skipping = False
-        self._offsets = array("Q", bytes(8 * line_count))
-        self._lengths = array("I", bytes(array("I").itemsize * line_count))
-        self._flags = bytearray(line_count)
+    def __init__(self, scratch: int, line_count: int, totals: Totals) -> None:
+        """Take the descriptor of the scratch file."""
+        self._scratch = scratch
+        self._totals = totals
+        self._records = bytearray(RECORD.size * line_count)
+        self.rows = 0
+        """Lines that have at least one row."""
         self.duplicates = 0
         """Further rows of a line that say the same; harmless, and reported."""
-        self.strangers = 0
-        """Rows that are not of this job, or name no line; never delivered."""
 
-    @property
-    def rows(self) -> int:
-        """Lines that have at least one row."""
-        return len(self._flags) - self._flags.count(NO_ROW)
-
-    def feed(self, block: bytes) -> None:
-        """Take the next bytes of the current shard, cut anywhere.
-
-        They go to the scratch file as they are, while the rows in them are read here.
-        """
-        end = block.find(b"\n")
-        if end < 0 and self._skipping:
-            return
-        self._behind.do(self._append, block)
-        base = self._size
-        self._size += len(block)
+    def put(self, records: bytes) -> None:
+        """Take what was read of some rows; rows come in the order of the scratch file."""
+        known, size = self._records, RECORD.size
         start = 0
-        if end >= 0 and (self._tail or self._skipping):
-            self._end_tail(block[:end], base + end)
-            start = end + 1
-        check = None if block.isascii() else _check_utf8
-        view = memoryview(block)
-        while (end := block.find(b"\n", start)) >= 0:
-            self._take(view[start:end], base + start, check)
-            start = end + 1
-        self._keep(view[start:])
+        for (number,) in _NUMBER.iter_unpack(records):
+            place = (number - 1) * size
+            record = records[start : start + size]
+            start += size
+            if known[place + FLAG] == NO_ROW:
+                known[place : place + size] = record
+                self.rows += 1
+            else:
+                self._again(place, record)
 
-    def end_shard(self) -> None:
-        """Take the last row of a shard, which may lack its newline."""
-        self._end_tail(b"", self._size)
-        self._behind.wait()
+    def records(self) -> Iterator[tuple[int, int, int, int, int, int, int, bytes]]:
+        """Yield what is known of each line in order, as `RECORD` says it."""
+        return RECORD.iter_unpack(self._records)
 
     def flag(self, number: int) -> int:
-        """Return what is known of the line: `NO_ROW`, `ONE_ROW`, `UNREADABLE`, `CONFLICTING`."""
-        return self._flags[number - 1]
+        """Return what is known of the line, as one of the flags of `rows`."""
+        return self._records[(number - 1) * RECORD.size + FLAG]
 
     def row(self, number: int) -> bytes:
-        """Return the bytes of the line's row; the shard of the row has ended."""
-        return os.pread(self._file.fileno(), self._lengths[number - 1], self._offsets[number - 1])
+        """Return the bytes of the line's row."""
+        start = (number - 1) * RECORD.size
+        return self._row(self._records[start : start + RECORD.size])
 
-    def close(self) -> None:
-        """Close the scratch file; its owner removes it."""
-        self._behind.close()
-        self._file.close()
-
-    def _keep(self, rest: memoryview) -> None:
-        """Keep the beginning of a row whose end is still to come."""
-        if len(self._tail) + len(rest) > ROW_BYTES_MAX:
-            self._skipping = True
-            self._tail = bytearray()
-        else:
-            self._tail += rest
-
-    def _end_tail(self, end_of_line: bytes, end: int) -> None:
-        """Take the row that began in an earlier block and ends at this place of the scratch."""
-        if self._skipping:
-            # The end of a row that was too long to keep; it counts as nobody's.
-            self._skipping = False
-            self.strangers += 1
-            return
-        line, self._tail = self._tail, bytearray()
-        line += end_of_line
-        self._take(line, end - len(line), _check_utf8)
-
-    def _take(self, line: Bytes, offset: int, check: Callable[[Bytes], object] | None) -> None:
-        try:
-            if check is not None:
-                check(line)
-            number = self._keys.line_number(_KEY.decode(line).key)
-            flag = ONE_ROW
-        except UNDECODABLE:
-            row = bytes(line)
-            if not row.strip():
-                return
-            number = self._keys.find(row)
-            flag = UNREADABLE
-        if number is None or not 1 <= number <= len(self._flags):
-            self.strangers += 1
-            return
-        index = number - 1
-        if self._flags[index] != NO_ROW:
-            self._again(index, line, flag)
-            return
-        self._flags[index] = flag
-        self._offsets[index] = offset
-        self._lengths[index] = len(line)
-
-    def _again(self, index: int, line: Bytes, flag: int) -> None:
+    def _again(self, place: int, record: bytes) -> None:
         """A second row is harmless only if it gives the same answer; else neither is proven."""
-        if self._flags[index] == ONE_ROW == flag:
-            self._behind.wait()
-            if _answer(self.row(index + 1)) == _answer(line):
-                self.duplicates += 1
-                return
-        self._flags[index] = CONFLICTING
+        first = self._records[place : place + RECORD.size]
+        self._take_back(record)
+        if self._says_the_same(first, record):
+            self.duplicates += 1
+            return
+        self._take_back(first)
+        self._records[place + FLAG] = CONFLICTING
 
-    def _append(self, block: bytes) -> None:
-        view = memoryview(block)
-        while view:
-            view = view[self._file.write(view) :]
+    def _says_the_same(self, first: bytes | bytearray, second: bytes) -> bool:
+        readable = {ONE_ROW, ANSWERED}
+        return (
+            first[FLAG] in readable
+            and second[FLAG] in readable
+            and answer_of(self._row(first)) == answer_of(self._row(second))
+        )
 
+    def _take_back(self, record: bytes | bytearray) -> None:
+        """Uncount a row that was counted as an answer and is not delivered."""
+        if record[FLAG] == ANSWERED:
+            _, _, _, _, offset, at, length, _ = RECORD.unpack(record)
+            response = os.pread(self._scratch, length, offset + at)
+            # It was judged so when it was counted, and bytes do not change.
+            self._totals.add(cast(Judgement, judge_answer(response)), -1)
 
-def _check_utf8(line: Bytes) -> None:
-    """Raise if the line is not UTF-8; msgspec does not look into what it skips."""
-    str(line, "utf-8")
-
-
-def _answer(line: Bytes) -> tuple[object, bytes]:
-    row = ROW.decode(line)
-    return row.status, bytes(row.response)
+    def _row(self, record: bytes | bytearray) -> bytes:
+        _, _, _, length, offset, _, _, _ = RECORD.unpack(record)
+        return os.pread(self._scratch, length, offset)

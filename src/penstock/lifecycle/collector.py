@@ -1,0 +1,248 @@
+"""What reads a job's rows and puts its output together; here, or in processes of their own.
+
+A process of its own keeps the interpreter of the API free, and two of them use two cores. It is
+told over a pipe what to do and ends with that pipe, so it outlives its server by no more than the
+order that it works on. It needs no credentials and opens no path: all that it reads and writes are
+descriptors, and what it writes are files that a restart of the server removes.
+"""
+
+import heapq
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from operator import itemgetter
+from struct import Struct
+from typing import IO, Final
+
+import msgspec
+
+from penstock.core.line import LineKey
+from penstock.core.models import Price
+from penstock.errors import StorageFull
+from penstock.lifecycle.behind import Behind
+from penstock.lifecycle.merge import Merge, Merged, Missing
+from penstock.lifecycle.rows import Lines, Reader
+from penstock.lifecycle.shards import Segment, Shards
+from penstock.lifecycle.totals import Sums, Totals
+
+_HEAD: Final = Struct("<II")
+"""Before the records of a segment in a file of records: the segment's number, their size."""
+
+SYNC_BYTES: Final = 64 * 1024 * 1024
+"""So much is written before the disk is asked to hold it."""
+
+NICE: Final = 2
+"""How far the processes stand back when the API wants the core, too; alone they have all of it."""
+
+Advise = Callable[[int, int, int, int], None]
+_ADVISE: Final[Advise | None] = getattr(os, "posix_fadvise", None)
+_WILL_NEED: Final = 3
+"""POSIX_FADV_WILLNEED, which not every system knows."""
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """What is the same for all of a job; the files are descriptors."""
+
+    tag: str
+    price: Price | None
+    scratch: int
+    input: int
+    index: int
+
+
+class Numbered(msgspec.Struct, frozen=True, tag=True):
+    """Read these rows; segments are counted from 0 over all processes."""
+
+    number: int
+    segment: Segment
+
+
+class Pause(msgspec.Struct, frozen=True, tag=True):
+    """Say what was read so far."""
+
+
+class Read(msgspec.Struct, frozen=True, tag=True):
+    """What a process read beside its records."""
+
+    sums: Sums
+    strangers: int
+
+
+class Conclude(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """All rows are read; put the output together."""
+
+    missing: Missing
+    now: float
+    only_with_rows: bool
+    """Write nothing if no line has a row."""
+    reads: list[Read] = []
+    """What all processes said at their pause."""
+
+
+class Collected(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """What became of the rows."""
+
+    duplicates: int
+    strangers: int
+    merged: Merged | None
+    """None if nothing was written."""
+
+
+class Full(msgspec.Struct, frozen=True, tag=True):
+    """The disk did not take what was to be written."""
+
+    message: str
+
+
+class Setup(msgspec.Struct, frozen=True, kw_only=True):
+    """The first thing that a process is told."""
+
+    task: Task
+    output: int
+    found: list[int]
+    """One file of records per process."""
+    mine: int
+    """Which of them is this process's own."""
+
+
+Order = Numbered | Pause | Conclude
+Answer = Read | Collected | Full
+SETUP: Final = msgspec.json.Decoder(Setup)
+ORDER: Final = msgspec.json.Decoder(Order)
+ANSWER: Final = msgspec.json.Decoder(Answer)
+
+
+class Collector:
+    """Reads rows and concludes."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._lines = Lines(task.input, task.index)
+        self._totals = Totals(task.price)
+        self._reader = Reader(LineKey(task.tag), self._lines, self._totals)
+
+    def read(self, segment: Segment) -> bytes:
+        """Return the records of a segment."""
+        rows = os.pread(self._task.scratch, segment.size, segment.offset)
+        return self._reader.read(rows, segment.offset)
+
+    def so_far(self) -> Read:
+        """Return what was read beside the records."""
+        return Read(self._totals.sums, self._reader.strangers)
+
+    def conclude(
+        self, told: Conclude, records: Iterable[bytes], write: Callable[[bytes], object]
+    ) -> Collected:
+        """Put the records in their places and write the output."""
+        totals = Totals(self._task.price)
+        strangers = 0
+        for read in told.reads:
+            totals.join(read.sums)
+            strangers += read.strangers
+        shards = Shards(self._task.scratch, self._lines.count, totals)
+        for some in records:
+            shards.put(some)
+        merged = None
+        if shards.rows or not told.only_with_rows:
+            merge = Merge(shards, totals, told.missing, told.now)
+            merged = merge.write(self._lines, self._task.scratch, write)
+        return Collected(duplicates=shards.duplicates, strangers=strangers, merged=merged)
+
+
+def main() -> None:
+    """Be a process that collects; see `serve`."""
+    os.nice(NICE)
+    serve(sys.stdin.buffer, sys.stdout.buffer)
+
+
+def serve(orders: IO[bytes], answers: IO[bytes]) -> None:
+    """Do what the orders say, one JSON object a line, until they end."""
+    setup = SETUP.decode(orders.readline())
+    collector = Collector(setup.task)
+    found = setup.found[setup.mine]
+    if setup.mine == len(setup.found) - 1:
+        # Not the first, which can begin to read rows meanwhile.
+        read_ahead(setup.task.input)
+    for line in orders:
+        order = ORDER.decode(line)
+        try:
+            if isinstance(order, Numbered):
+                records = collector.read(order.segment)
+                write_all(found, _HEAD.pack(order.number, len(records)) + records)
+                continue
+            answer: Answer = _answer(collector, order, setup)
+        except StorageFull as error:
+            answer = Full(error.message)
+        answers.write(msgspec.json.encode(answer) + b"\n")
+        answers.flush()
+
+
+def _answer(collector: Collector, order: Pause | Conclude, setup: Setup) -> Read | Collected:
+    if isinstance(order, Pause):
+        return collector.so_far()
+    numbered = heapq.merge(*(_records(found) for found in setup.found), key=itemgetter(0))
+    with closing(Output(setup.output)) as output:
+        return collector.conclude(order, (records for _, records in numbered), output.write)
+
+
+def _records(found: int) -> Iterator[tuple[int, bytes]]:
+    """Yield what a process found: the number of a segment, and its records."""
+    at = 0
+    while head := os.pread(found, _HEAD.size, at):
+        number, size = _HEAD.unpack(head)
+        yield number, os.pread(found, size, at + _HEAD.size)
+        at += _HEAD.size + size
+
+
+class Output:
+    """A file that is written block by block and made durable meanwhile, which shortens the end."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._behind = Behind("penstock-output-sync")
+        self._unsynced_bytes = 0
+
+    def write(self, block: bytes) -> None:
+        """Append a block; raise `StorageFull` if the disk does not take it."""
+        write_all(self._descriptor, block)
+        self._unsynced_bytes += len(block)
+        if self._unsynced_bytes >= SYNC_BYTES:
+            self._unsynced_bytes = 0
+            self._behind.do(self._sync, block)
+
+    def close(self) -> None:
+        """Wait for the disk; the descriptor stays open. Raise what went wrong."""
+        try:
+            self._behind.wait()
+        finally:
+            self._behind.close()
+
+    def _sync(self, _block: bytes) -> None:
+        try:
+            os.fsync(self._descriptor)
+        except OSError as error:
+            raise _full(error) from error
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Append all of `data`; raise `StorageFull` if the disk does not take it."""
+    view = memoryview(data)
+    try:
+        while view:
+            view = view[os.write(descriptor, view) :]
+    except OSError as error:
+        raise _full(error) from error
+
+
+def _full(error: OSError) -> StorageFull:
+    return StorageFull(f"The server could not write: {error.strerror}.")
+
+
+def read_ahead(descriptor: int, advise: Advise | None = _ADVISE) -> None:
+    """Have the system read a whole file, in its order; rows then ask for its lines in any order.
+
+    A line that is not in memory costs a read of its own, 0.1 ms on a fast disk.
+    """
+    if advise is not None:
+        advise(descriptor, 0, 0, _WILL_NEED)

@@ -1,0 +1,121 @@
+"""The processes that collect one large output, seen from the server.
+
+Two processes read rows, a segment each in turn; the first then puts the output together. They get
+the descriptors that they need and nothing else: no environment, so no credentials, and no paths.
+"""
+
+import asyncio
+import os
+import sys
+from asyncio import StreamReader, StreamWriter
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Iterable
+from typing import Final, cast
+
+import msgspec
+
+from penstock.errors import StorageFull, Unavailable
+from penstock.lifecycle.collector import (
+    ANSWER,
+    Answer,
+    Collected,
+    Conclude,
+    Full,
+    Numbered,
+    Order,
+    Pause,
+    Read,
+    Setup,
+    Task,
+)
+from penstock.lifecycle.shards import Segment
+
+PROCESSES: Final = 2
+"""More would only help on machines where nothing else wants the cores."""
+
+_KEPT_BYTES: Final = 32 * 1024 * 1024
+"""Memory that the C library keeps instead of giving it back after each block of a megabyte: taking
+a page anew costs more than the work on it."""
+
+_MAIN: Final = "from penstock.lifecycle.collector import main; main()"
+
+
+class Crew:
+    """Some processes that work on one job."""
+
+    def __init__(self, processes: list[Process]) -> None:
+        self._processes = processes
+        self._segments = 0
+
+    @classmethod
+    async def hire(
+        cls, task: Task, output: int, found: list[int], program: str = sys.executable
+    ) -> "Crew":
+        """Start a process for each file of records; raise `Unavailable` if there can be none."""
+        crew = cls([])
+        environment = {
+            # The modules that this process uses, and no variable that could be a secret.
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            "MALLOC_MMAP_THRESHOLD_": str(_KEPT_BYTES),
+            "MALLOC_TRIM_THRESHOLD_": str(2 * _KEPT_BYTES),
+        }
+        try:
+            for mine in range(len(found)):
+                process = await asyncio.create_subprocess_exec(
+                    *(program, "-P", "-c", _MAIN),
+                    stdin=PIPE,
+                    stdout=PIPE,
+                    env=environment,
+                    pass_fds=(task.scratch, task.input, task.index, output, *found),
+                )
+                crew._processes.append(process)
+                _tell(process, Setup(task=task, output=output, found=found, mine=mine))
+        except OSError as error:
+            await crew.dismiss()
+            raise Unavailable(f"No process could be started: {error.strerror}.") from error
+        except BaseException:
+            # A cancel between two starts; nobody else knows of the first.
+            await crew.dismiss()
+            raise
+        return crew
+
+    def read(self, segments: Iterable[Segment]) -> None:
+        """Have these rows read."""
+        for segment in segments:
+            process = self._processes[self._segments % len(self._processes)]
+            _tell(process, Numbered(self._segments, segment))
+            self._segments += 1
+
+    async def conclude(self, told: Conclude) -> Collected:
+        """Have the output put together once all rows are read."""
+        for process in self._processes:
+            _tell(process, Pause())
+        reads = [cast(Read, await _heard(process)) for process in self._processes]
+        first = self._processes[0]
+        _tell(first, msgspec.structs.replace(told, reads=reads))
+        return cast(Collected, await _heard(first))
+
+    async def dismiss(self) -> None:
+        """End the processes, whatever they do; they hold nothing that is of use to anybody."""
+        for process in self._processes:
+            if process.returncode is None:
+                process.kill()
+        for process in self._processes:
+            await process.wait()
+
+
+def _tell(process: Process, order: Setup | Order) -> None:
+    """Send an order; they are small, so nothing waits. A dead process is found at its answer."""
+    cast(StreamWriter, process.stdin).write(msgspec.json.encode(order) + b"\n")
+
+
+async def _heard(process: Process) -> Read | Collected:
+    """Return the next answer of a process; raise what it met instead."""
+    line = await cast(StreamReader, process.stdout).readline()
+    if not line:
+        ended = await process.wait()
+        raise Unavailable(f"A process that collected the output ended with {ended}.")
+    answer: Answer = ANSWER.decode(line)
+    if isinstance(answer, Full):
+        raise StorageFull(answer.message)
+    return answer

@@ -1,0 +1,187 @@
+"""collector: what a process does that collects, here without a process."""
+
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import msgspec
+import orjson
+import pytest
+from tests.fake_clock import START
+from tests.lifecycle.fakes import input_of, row_of
+from tests.lifecycle.reading import Reading
+
+from penstock.core.job import Counts, JobId, tag_of
+from penstock.core.models import SEED_CATALOGUE
+from penstock.errors import StorageFull
+from penstock.lifecycle.collector import (
+    ANSWER,
+    SYNC_BYTES,
+    Answer,
+    Collected,
+    Conclude,
+    Full,
+    Numbered,
+    Order,
+    Output,
+    Pause,
+    Read,
+    Setup,
+    Task,
+    read_ahead,
+    serve,
+)
+from penstock.lifecycle.merge import Missing
+from penstock.lifecycle.shards import Segment
+from penstock.lifecycle.totals import Sums
+
+JOB = JobId("req_aaaaaaaaaaaaaaaaaaaaaaaaaa")
+PRICE = SEED_CATALOGUE["gemini-3-flash-preview"].price
+TEXTS = [f"t{number}" for number in range(1, 6)]
+CONCLUDE = Conclude(
+    missing=Missing(code="missing_row", message="No row."), now=START, only_with_rows=True
+)
+
+
+class Bench:
+    """The files of one job, and what processes say that work on them one after the other."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self._folder = folder
+        self._stack = stack
+        shards = stack.enter_context(Reading(folder, JOB, input_of(TEXTS), PRICE))
+        self._inflow = shards.inflow
+        self.task = Task(
+            tag=tag_of(JOB),
+            price=PRICE,
+            scratch=shards.scratch,
+            input=self.open("input"),
+            index=self.open("index"),
+        )
+        self.output = self.open("output")
+        self.found = [self.open("found0"), self.open("found1")]
+
+    def open(self, name: str) -> int:
+        """Open a file for as long as the test takes."""
+        path = Path(name) if name.startswith("/") else self._folder / name
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+        self._stack.callback(os.close, descriptor)
+        return descriptor
+
+    def shard(self, *numbers: int) -> Segment:
+        """Let a shard with these rows arrive."""
+        block = b"\n".join(row_of(JOB, number, f"t{number}") for number in numbers)
+        self._inflow.feed(block)
+        return self._inflow.end_shard()[0]
+
+    def serve(self, mine: int, *orders: Order) -> list[Answer]:
+        """Give orders to a process; return its answers."""
+        setup = Setup(task=self.task, output=self.output, found=self.found, mine=mine)
+        told = b"".join(msgspec.json.encode(one) + b"\n" for one in (setup, *orders))
+        answers = io.BytesIO()
+        serve(io.BytesIO(told), answers)
+        return [ANSWER.decode(line) for line in answers.getvalue().splitlines()]
+
+    def written(self) -> list[bytes]:
+        """The lines of the output."""
+        return (self._folder / "output").read_bytes().splitlines()
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    """A job of five lines."""
+    with ExitStack() as stack:
+        yield Bench(tmp_path, stack)
+
+
+def test_two_processes_make_one_output(bench: Bench) -> None:
+    """Each reads some segments, one concludes: answers in order, sums of both."""
+    segments = [bench.shard(5, 4), bench.shard(1), bench.shard(3, 1)]
+    first: list[Order] = [Numbered(0, segments[0]), Numbered(2, segments[2]), Pause()]
+    answers = bench.serve(1, Numbered(1, segments[1]), Pause()) + bench.serve(0, *first)
+    reads = [one for one in answers if isinstance(one, Read)]
+    sums = [one.sums.prompt_tokens for one in reads]
+    told = msgspec.structs.replace(CONCLUDE, reads=reads)
+    (collected,) = bench.serve(0, told)
+    assert isinstance(collected, Collected)
+    assert collected.merged is not None
+    assert (sums, collected.duplicates) == ([2, 8], 1)
+    assert collected.merged.counts == Counts(ok=4, missing=1, prompt_tokens=8, candidates_tokens=12)
+    texts = [orjson.loads(line)["request"] for line in bench.written()]
+    assert [one["contents"][0]["parts"][0]["text"] for one in texts] == TEXTS
+
+
+def test_a_process_speaks_over_its_pipes(bench: Bench) -> None:
+    """Standard input has the orders, standard output the answers, and the end is no error."""
+    files = (bench.task.scratch, bench.task.input, bench.task.index, bench.output, *bench.found)
+    setup = Setup(task=bench.task, output=bench.output, found=bench.found, mine=0)
+    done = subprocess.run(
+        [sys.executable, "-c", "from penstock.lifecycle.collector import main; main()"],
+        input=msgspec.json.encode(setup) + b"\n" + msgspec.json.encode(Pause()) + b"\n",
+        stdout=subprocess.PIPE,
+        pass_fds=files,
+        check=True,
+    )
+    assert ANSWER.decode(done.stdout) == Read(Sums(), 0)
+
+
+def test_without_a_row_nothing_is_written(bench: Bench) -> None:
+    """If so ordered, a job without rows has no output."""
+    assert bench.serve(0, CONCLUDE) == [Collected(duplicates=0, strangers=0, merged=None)]
+    (collected,) = bench.serve(0, msgspec.structs.replace(CONCLUDE, only_with_rows=False))
+    assert isinstance(collected, Collected)
+    assert collected.merged is not None
+    assert (collected.merged.counts, len(bench.written())) == (Counts(missing=5), 5)
+
+
+def test_rows_of_nobody_are_added_up(bench: Bench) -> None:
+    """Strangers of all processes are reported as one number."""
+    (read,) = bench.serve(1, Numbered(0, bench.shard(9)), Pause())
+    (collected,) = bench.serve(0, msgspec.structs.replace(CONCLUDE, reads=[read] * 2))
+    assert collected == Collected(duplicates=0, strangers=2, merged=None)
+
+
+def test_the_end_of_the_orders_is_the_end(bench: Bench) -> None:
+    """A process whose server died has nothing to say and is done."""
+    assert bench.serve(0, Numbered(0, bench.shard(1))) == []
+
+
+@pytest.mark.parametrize("which", ["output", "found"])
+def test_a_full_disk_is_said(bench: Bench, which: str) -> None:
+    """The server is told that there was no room, whatever was written."""
+    segment = bench.shard(1)
+    full = bench.open("/dev/full")
+    if which == "output":
+        bench.output = full
+        orders: list[Order] = [msgspec.structs.replace(CONCLUDE, only_with_rows=False)]
+    else:
+        bench.found[0] = full
+        orders = [Numbered(0, segment)]
+    assert bench.serve(0, *orders) == [Full("The server could not write: No space left on device.")]
+
+
+def test_an_output_is_made_durable_on_the_way(bench: Bench) -> None:
+    """Every so many bytes the disk is asked, and what it says comes up at the end."""
+    output = Output(bench.output)
+    output.write(bytes(SYNC_BYTES))
+    output.close()
+    reading, writing = os.pipe()
+    piped = Output(writing)
+    piped._unsynced_bytes = SYNC_BYTES
+    piped.write(b"x")
+    with pytest.raises(StorageFull, match="could not write"):
+        piped.close()
+    os.close(reading)
+    os.close(writing)
+
+
+def test_a_file_is_read_ahead_where_the_system_can() -> None:
+    """The whole file is asked for; a system without such a call is left alone."""
+    asked: list[tuple[int, ...]] = []
+    read_ahead(7, lambda *what: asked.append(what))
+    read_ahead(7, None)
+    assert asked == [(7, 0, 0, getattr(os, "POSIX_FADV_WILLNEED", 3))]

@@ -1,0 +1,223 @@
+"""gather: the same output from this process and from others, and nothing left behind by either."""
+
+import asyncio
+import os
+import signal
+from asyncio import Semaphore
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.fake_clock import START
+from tests.lifecycle.fakes import input_of, row_of, store_input
+
+from penstock.blobs.spool import OUTPUT, Spool
+from penstock.core.job import JobId
+from penstock.core.models import SEED_CATALOGUE
+from penstock.errors import StorageFull, Unavailable
+from penstock.lifecycle.collector import Collected, Conclude
+from penstock.lifecycle.crew import Crew
+from penstock.lifecycle.gather import PROCESS_BYTES_MIN, Gather
+from penstock.lifecycle.merge import Missing
+from penstock.lifecycle.shards import ROW_BYTES_MAX
+
+JOB = JobId("req_aaaaaaaaaaaaaaaaaaaaaaaaaa")
+PRICE = SEED_CATALOGUE["gemini-3-flash-preview"].price
+TEXTS = [f"t{number}" for number in range(1, 6)]
+CONCLUDE = Conclude(
+    missing=Missing(code="missing_row", message="No row."), now=START, only_with_rows=True
+)
+SMALL, LARGE = 0, PROCESS_BYTES_MIN
+
+Make = Callable[..., Gather]
+
+
+@pytest.fixture
+def make(spool: Spool) -> Make:
+    """Gather the rows of a job of five lines; its size says who does the work."""
+    store_input(spool, JOB, input_of(TEXTS))
+
+    def made(input_bytes: int, slots: Semaphore | None = None) -> Gather:
+        return Gather(spool, JOB, input_bytes, PRICE, slots or Semaphore(1))
+
+    return made
+
+
+def rows(*numbers: int) -> bytes:
+    """Rows of the job."""
+    return b"".join(row_of(JOB, number, f"t{number}") + b"\n" for number in numbers)
+
+
+async def feed(gather: Gather) -> None:
+    """Feed three shards, one row of them nobody's and one repeated."""
+    for shard in (rows(5, 4), rows(1, 9), rows(3, 1)):
+        await gather.feed(shard)
+        gather.end_shard()
+
+
+def pids(gather: Gather) -> list[int]:
+    """The processes that work for it."""
+    assert gather._crew is not None
+    return [process.pid for process in gather._crew._processes]
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is such a process."""
+    return Path(f"/proc/{pid}").exists()
+
+
+def children() -> set[str]:
+    """The processes that this one has started and that are not gone."""
+    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text("ascii").split())
+
+
+def variables(pid: int) -> set[str]:
+    """The names in the environment that a process was started with."""
+    found = Path(f"/proc/{pid}/environ").read_text(encoding="utf-8").split("\0")
+    return {variable.partition("=")[0] for variable in found if variable}
+
+
+async def test_processes_write_what_this_one_writes(make: Make, spool: Spool) -> None:
+    """Small or large: the same bytes, the same sums, and nothing but the output is left."""
+    results: list[tuple[Collected, bytes]] = []
+    for size in (SMALL, LARGE):
+        async with make(size) as gather:
+            await feed(gather)
+            collected = await gather.conclude(CONCLUDE)
+            await gather.commit()
+        results.append((collected, spool.path(JOB, OUTPUT).read_bytes()))
+        assert (spool.clear_incoming(), gather._crew is None) == (0, size == SMALL)
+    assert results[0] == results[1]
+    collected, output = results[0]
+    assert (collected.duplicates, collected.strangers) == (1, 1)
+    assert collected.merged is not None
+    assert (collected.merged.counts.ok, collected.merged.counts.missing) == (4, 1)
+    assert len(output.splitlines()) == 5
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+async def test_without_rows_there_is_no_output(make: Make, spool: Spool, size: int) -> None:
+    """If so ordered, nothing is written, and nothing half-made stays."""
+    async with make(size) as gather:
+        collected = await gather.conclude(CONCLUDE)
+        await gather.commit()
+    assert collected == Collected(duplicates=0, strangers=0, merged=None)
+    assert spool.clear_incoming() == 0
+    assert not (spool._jobs / JOB / OUTPUT).exists()
+
+
+async def test_a_row_that_was_skipped_is_a_stranger(make: Make) -> None:
+    """Rows that were too long to be read are counted with those of nobody."""
+    async with make(SMALL) as gather:
+        gather._inflow = type(gather._inflow)(lambda _block: None)
+        await gather.feed(bytes(ROW_BYTES_MAX + 1))
+        gather.end_shard()
+        gather._inflow.size = 0
+        assert (await gather.conclude(CONCLUDE)).strangers == 1
+
+
+async def test_processes_begin_while_rows_arrive(make: Make) -> None:
+    """They are started as soon as the output is known to be large, without any secret."""
+    async with make(LARGE) as gather:
+        await gather.feed(rows(1))
+        for pid in pids(gather):
+            assert variables(pid) <= {
+                "PYTHONPATH",
+                "MALLOC_MMAP_THRESHOLD_",
+                "MALLOC_TRIM_THRESHOLD_",
+            }
+    assert not any(map(is_alive, pids(gather)))
+
+
+@pytest.mark.parametrize("which", [0, 1])
+async def test_a_killed_process_fails_the_try(make: Make, spool: Spool, which: int) -> None:
+    """The error says that it may be tried again, and the next try finds a clean place."""
+    async with make(LARGE) as gather:
+        await feed(gather)
+        os.kill(pids(gather)[which], signal.SIGKILL)
+        with pytest.raises(Unavailable, match="ended with -9"):
+            await gather.conclude(CONCLUDE)
+    assert spool.clear_incoming() == 0
+    assert not any(map(is_alive, pids(gather)))
+
+
+async def test_processes_end_when_their_server_does(make: Make) -> None:
+    """What a killed server leaves behind ends by itself: its pipes are closed."""
+    async with make(LARGE) as gather:
+        await gather.feed(rows(1))
+        assert gather._crew is not None
+        for process in gather._crew._processes:
+            assert process.stdin is not None
+            process.stdin.close()
+            assert await process.wait() == 0
+
+
+async def test_a_cancel_ends_the_processes(make: Make, spool: Spool) -> None:
+    """A server that stops in order leaves no process and no file."""
+    fed, never = asyncio.Event(), asyncio.Event()
+    gather = make(LARGE)
+
+    async def work() -> None:
+        async with gather:
+            await feed(gather)
+            fed.set()
+            await never.wait()
+
+    task = asyncio.create_task(work())
+    await fed.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert spool.clear_incoming() == 0
+    assert not any(map(is_alive, pids(gather)))
+
+
+async def test_few_jobs_have_processes_at_once(make: Make) -> None:
+    """A job that finds all slots taken copies its rows, and has them read when a slot is free."""
+    slots = Semaphore(1)
+    await slots.acquire()
+    async with make(LARGE, slots) as gather:
+        await feed(gather)
+        assert gather._crew is None
+        slots.release()
+        collected = await gather.conclude(CONCLUDE)
+        await gather.commit()
+    assert collected.merged is not None
+    assert collected.merged.counts.ok == 4
+    assert not slots.locked()
+
+
+async def test_a_full_disk_is_storage_full(make: Make) -> None:
+    """What a process could not write is the same error as if it had been this one."""
+    async with make(LARGE) as gather:
+        await feed(gather)
+        full = gather._open(Path("/dev/full"), os.O_WRONLY)
+        crew = await Crew.hire(gather._task(), full, [gather._records(7)])
+        crew.read(gather._segments)
+        try:
+            with pytest.raises(StorageFull, match="No space left"):
+                await crew.conclude(
+                    Conclude(missing=CONCLUDE.missing, now=START, only_with_rows=False)
+                )
+        finally:
+            await crew.dismiss()
+
+
+async def test_a_process_that_cannot_start_is_an_error_to_try_again(make: Make) -> None:
+    """Where the system gives no process, nothing is lost but time."""
+    async with make(LARGE) as gather:
+        with pytest.raises(Unavailable, match="No process could be started: No such file"):
+            await Crew.hire(gather._task(), 0, [0], program="/nonexistent/python")
+
+
+async def test_a_cancel_while_processes_start_leaves_none(make: Make) -> None:
+    """Whoever is being started when the server stops is ended, too."""
+    before = children()
+    async with make(LARGE) as gather:
+        task, output, found = gather._open_all()
+        hiring = asyncio.create_task(Crew.hire(task, output, found))
+        await asyncio.sleep(0)
+        hiring.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await hiring
+    assert children() <= before
