@@ -39,7 +39,7 @@ check: $(VENV)/.dev ## lint, types, import contracts, size gates
 	$(BIN)/python tools/gate.py
 	$(BIN)/python tools/document_settings.py --check
 
-bench: $(VENV)/.runtime ## measure speed and memory (bench/README.md)
+bench: $(VENV)/.dev ## measure speed and memory (bench/README.md)
 	$(BIN)/python bench/run.py
 
 fmt: $(VENV)/.dev ## format and apply safe fixes

@@ -1,152 +1,198 @@
-"""Upload one body through each door, against the machine's limit and a beginner's server.
+"""Upload one body through a door, against the machine's limit and a beginner's server.
 
 All servers are processes of their own on loopback; the client is this process and sends a file that
-lies in the page cache by `sendfile`, so that it costs them little. Figures are decoded JSONL bytes
-per second of wall time, from the first byte sent to the answer read; the ratio to the null server
-of the same run is what can be compared between machines.
+lies in the page cache by `sendfile`, so that it costs them little. The servers take turns, so that
+a machine that slows down slows all. Figures are decoded JSONL bytes per second of wall time, from
+the first byte sent to the answer read; the ratio to the null server of the same run is what can be
+compared between machines.
 """
 
 import argparse
 import base64
+import gzip
 import json
 import os
+import random
 import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from whole_job import PENSTOCK, said_by, write_input
+from processes import Process, machine, penstock, started
+from whole_job import write_input
 
 PATH: Final = "/api/v1/ie/requestqueue/apikey/requests"
-NAIVE_BYTES_MAX: Final = 200_000_000
-"""Beyond this the naive server needs gigabytes; its figure at 100 MB is enough."""
+DOORS: Final = ("escaped", "base64", "raw", "multipart", "gzip")
+BLOCK_BYTES: Final = 3 * 1024 * 1024
+"""A multiple of three, so that base64 of the pieces is base64 of the whole."""
+
+BOUNDARY: Final = "penstock-bench"
+# glibc gives buffers of this size back at every free, and page faults then cost the null server a
+# third of its speed; the limit of the machine is what it does without them.
+ALLOCATOR: Final = {
+    "MALLOC_MMAP_THRESHOLD_": "16777216",
+    "MALLOC_TRIM_THRESHOLD_": "16777216",
+}
 
 
-class Peer:
-    """A running server and its peak memory so far."""
+class Body(NamedTuple):
+    """A request body in a file, and the headers that it needs."""
 
-    def __init__(self, pid: int, said: dict[str, str]) -> None:
-        self._status = Path(f"/proc/{pid}/status")
-        self.url = said["url"]
-        self.key = said.get("key", "")
-
-    def peak_mb(self) -> float:
-        """Return the peak resident memory in MB (VmHWM; Linux)."""
-        for line in self._status.read_text(encoding="ascii").splitlines():
-            if line.startswith("VmHWM:"):
-                return round(int(line.split()[1]) * 1024 / 1e6, 1)
-        raise RuntimeError("this needs /proc")
+    path: Path
+    headers: str
 
 
-@contextmanager
-def peer(command: list[str], lines: int) -> Iterator[Peer]:
-    """Run a server until the block ends."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
-        try:
-            yield Peer(child.pid, said_by(child, lines))
-        finally:
-            child.terminate()
+def write_mixed(path: Path, lines: int, line_bytes: int) -> None:
+    """Write lines as people have them: quotes, line breaks, digits, other scripts, some escapes."""
+    rng = random.Random(11)
+    words = ["the", "a", "price", '"quoted"', "2026", "11.5", "end.\n\n", "Straße", "日本語", "🙂"]
+    words += ["".join(rng.choices("etaoinshrdlu", k=rng.randint(2, 9))) for _ in range(200)]
+    texts = [
+        " ".join(rng.choices(words, k=line_bytes // 6 + 1))[: max(10, line_bytes - 180)]
+        for _ in range(64)
+    ]
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(lines):
+            text = texts[number % len(texts)]
+            content = {"role": "user", "parts": [{"text": text}]}
+            request = {"contents": [content], "generationConfig": {"temperature": 0.2, "topK": 40}}
+            line = {"custom_id": f"row-{number}", "request": request}
+            file.write(json.dumps(line, ensure_ascii=number % 7 == 0) + "\n")
 
 
-def write_body(source: Path, target: Path, door: str) -> None:
+def write_body(source: Path, target: Path, door: str) -> Body:
     """Write the HTTP body that carries the JSONL file through a door."""
     if door == "raw":
         os.link(source, target)
-        return
+        return Body(target, "Content-Type: application/jsonl\r\n")
+    if door == "gzip":
+        with source.open("rb") as lines, gzip.open(target, "wb", compresslevel=1) as packed:
+            packed.writelines(iter(lambda: lines.read(BLOCK_BYTES), b""))
+        return Body(target, "Content-Type: application/jsonl\r\nContent-Encoding: gzip\r\n")
+    if door == "multipart":
+        head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+        with source.open("rb") as lines, target.open("wb") as body:
+            body.write(head.encode())
+            body.writelines(iter(lambda: lines.read(BLOCK_BYTES), b""))
+            body.write(f"\r\n--{BOUNDARY}--\r\n".encode())
+        return Body(target, f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n")
     with source.open("rb") as lines, target.open("wb") as body:
         body.write(b'{"payload": {"input_data": "')
-        while block := lines.read(3 * 1024 * 1024):
-            if door == "base64":
-                body.write(base64.b64encode(block))
-            else:
-                # Synthetic input is ASCII, so any cut is a safe cut.
-                body.write(json.dumps(block.decode("ascii"))[1:-1].encode())
+        if door == "base64":
+            body.writelines(base64.b64encode(block) for block in _blocks(lines))
+        else:
+            body.writelines(
+                json.dumps(line.decode(), ensure_ascii=False)[1:-1].encode() for line in lines
+            )
         body.write(b'"}}')
+    return Body(target, "Content-Type: application/json\r\n")
 
 
-def send(server: Peer, body: Path, content_type: str) -> tuple[float, int]:
-    """Upload the file; return seconds and the HTTP status."""
+def _blocks(file: Any) -> Iterator[bytes]:  # noqa: ANN401  # any binary file
+    return iter(lambda: file.read(BLOCK_BYTES), b"")
+
+
+def send(server: Process, body: Body) -> float:
+    """Upload the file; return seconds, and fail if it is not accepted."""
     address = urlsplit(server.url)
-    size = body.stat().st_size
     head = (
-        f"POST {PATH} HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Length: {size}\r\n"
-        f"Content-Type: {content_type}\r\nAuthorization: Bearer {server.key}\r\n"
-        "Connection: close\r\n\r\n"
+        f"POST {PATH} HTTP/1.1\r\nHost: {address.netloc}\r\n"
+        f"Content-Length: {body.path.stat().st_size}\r\n{body.headers}"
+        f"Authorization: Bearer {server.key}\r\nConnection: close\r\n\r\n"
     )
     begun = time.perf_counter()
     with (
         socket.create_connection((str(address.hostname), int(address.port or 0))) as connection,
-        body.open("rb") as file,
+        body.path.open("rb") as file,
     ):
         connection.sendall(head.encode())
         connection.sendfile(file)
         answer = b""
         while piece := connection.recv(65536):
             answer += piece
-    return time.perf_counter() - begun, int(answer.split(b" ", 2)[1])
+    status = int(answer.split(b" ", 2)[1])
+    if status != HTTPStatus.OK:
+        raise RuntimeError(f"the server answered {status}: {answer[-400:]!r}")
+    return time.perf_counter() - begun
 
 
-def rate(server: Peer, body: Path, content_type: str, decoded: int, runs: int) -> dict[str, Any]:
-    """Upload several times; return the median rate and the server's peak memory."""
-    seconds = []
-    for _ in range(runs):
-        took, status = send(server, body, content_type)
-        if status != HTTPStatus.OK:
-            raise RuntimeError(f"the server answered {status}")
-        seconds.append(took)
-    rate_mb = decoded / statistics.median(seconds) / 1e6
-    return {"mb_per_second": round(rate_mb, 1), "peak_rss_mb": server.peak_mb()}
+def send_all(server: Process, body: Body, at_once: int) -> float:
+    """Upload the file so many times at once; return seconds until the last answer."""
+    begun = time.perf_counter()
+    with ThreadPoolExecutor(at_once) as threads:
+        list(threads.map(lambda _: send(server, body), range(at_once)))
+    return time.perf_counter() - begun
 
 
 def measure(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
-    """Run the three servers one after the other on the same body."""
-    source, body = folder / "input.jsonl", folder / "body"
-    write_input(source, given.lines, given.line_bytes)
+    """Run the servers beside each other, one working at a time."""
+    source = folder / "input.jsonl"
+    write = write_mixed if given.mixed else write_input
+    write(source, given.lines, given.line_bytes)
     decoded = source.stat().st_size
-    write_body(source, body, given.door)
-    content_type = "application/jsonl" if given.door == "raw" else "application/json"
+    body = write_body(source, folder / "body", given.door)
     null = [sys.executable, str(Path(__file__).with_name("null_server.py"))]
-    result: dict[str, Any] = {
-        "door": given.door,
-        "decoded_bytes": decoded,
-        "body_bytes": body.stat().st_size,
-        "line_bytes": given.line_bytes,
-        "runs": given.runs,
-    }
-    with peer([*null, "null", str(folder)], 1) as server:
-        result["null"] = rate(server, body, content_type, decoded, given.runs)
-    # An emulator that nobody runs: the uploads are accepted, and what follows does not disturb.
-    serve = ["serve", "--port", "0", "--data-dir", str(folder / "data")]
-    with peer([*PENSTOCK, *serve, "--emulator", "http://127.0.0.1:9"], 2) as server:
-        result["penstock"] = rate(server, body, content_type, decoded, given.runs)
-    if given.door != "raw" and decoded <= NAIVE_BYTES_MAX:
-        with peer([*null, "naive", str(folder)], 1) as server:
-            result["naive"] = rate(server, body, content_type, decoded, given.runs)
-    result["of_null"] = round(
-        result["penstock"]["mb_per_second"] / result["null"]["mb_per_second"], 2
-    )
+    log = folder / "log"
+    with ExitStack() as servers:
+        start = servers.enter_context
+        running = {
+            "null": start(started([*null, "null", str(folder)], log, 1, ALLOCATOR)),
+            "penstock": start(penstock(folder)),
+        }
+        if given.door in ("escaped", "base64") and decoded <= given.naive_bytes_max:
+            running["naive"] = start(started([*null, "naive", str(folder)], log, 1))
+        seconds: dict[str, list[float]] = {name: [] for name in running}
+        before = {name: server.cpu_seconds() for name, server in running.items()}
+        for _ in range(given.runs):
+            for name, server in running.items():
+                seconds[name].append(send_all(server, body, given.at_once))
+        sent = decoded * given.at_once
+        result: dict[str, Any] = {
+            name: {
+                "mb_per_second": round(sent / statistics.median(seconds[name]) / 1e6, 1),
+                "cpu_seconds_per_gb": round(
+                    (server.cpu_seconds() - before[name]) / given.runs / sent * 1e9, 2
+                ),
+                "peak_rss_mb": server.peak_mb(),
+                "peak_rss_mb_by_process": server.peaks_mb(),
+            }
+            for name, server in running.items()
+        }
+    rate = result["penstock"]["mb_per_second"]
+    result["of_null"] = round(rate / result["null"]["mb_per_second"], 2)
     if "naive" in result:
-        result["times_naive"] = round(
-            result["penstock"]["mb_per_second"] / result["naive"]["mb_per_second"], 1
-        )
-    return result
+        result["times_naive"] = round(rate / result["naive"]["mb_per_second"], 1)
+    return {
+        "door": given.door,
+        "text": "mixed" if given.mixed else "words",
+        "decoded_bytes": decoded,
+        "body_bytes": body.path.stat().st_size,
+        "line_bytes": given.line_bytes,
+        "at_once": given.at_once,
+        "runs": given.runs,
+        **result,
+        **machine(),
+    }
 
 
 def main() -> None:
     """Parse, measure in a temporary folder, print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--door", choices=("escaped", "base64", "raw"), default="base64")
+    parser.add_argument("--door", choices=DOORS, default="base64")
     parser.add_argument("--lines", type=int, default=20_000)
     parser.add_argument("--line-bytes", type=int, default=5_000)
+    parser.add_argument("--mixed", action="store_true", help="quotes, line breaks, other scripts")
+    parser.add_argument("--at-once", type=int, default=1)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--naive-bytes-max", type=int, default=200_000_000)
     with tempfile.TemporaryDirectory(prefix="penstock-bench-") as name:
         print(json.dumps(measure(Path(name), parser.parse_args())))
 

@@ -12,6 +12,7 @@ import json
 import os
 import socket
 import sys
+import tempfile
 from pathlib import Path
 
 import uvicorn
@@ -27,7 +28,9 @@ async def null(request: Request) -> Response:
     """Receive, hash, write, fsync."""
     digest = hashlib.sha256()
     size = 0
-    with (FOLDER / "null").open("wb", buffering=0) as file:
+    # A new file each time, as any store of uploads has: fresh pages of the page cache cost more
+    # than those that a file just gave back.
+    with tempfile.NamedTemporaryFile(dir=FOLDER, buffering=0, delete=False) as file:
         async for chunk in request.stream():
             digest.update(chunk)
             file.write(chunk)

@@ -22,6 +22,14 @@ BENCHMARKS: Final = {
     "ingest_raw_100mb": ["ingest.py", "--door", "raw"],
     "ingest_base64_300b_lines": [*_SMALL, "--lines", "190000", "--line-bytes", "300"],
     "ingest_base64_300kb_lines": [*_SMALL, "--lines", "330", "--line-bytes", "300000"],
+    "download_1gb": ["download.py"],
+    "peers_100mb": ["peers.py", "--megabytes", "100", "--rounds", "3"],
+    "peers_1gb": ["peers.py", "--megabytes", "1000", "--rounds", "1", "--no-openai"],
+    "small_calls": ["small_calls.py"],
+    "list_100k": ["list_jobs.py", "--jobs", "100000"],
+    "submit_latency": ["submit_latency.py"],
+    "jobs_per_second": ["jobs_per_second.py"],
+    "growth": ["growth.py"],
 }
 
 
