@@ -9,6 +9,11 @@ import time
 from typing import Protocol
 
 
+def monotonic() -> float:
+    """Return seconds that never jump, for how long something took; their zero means nothing."""
+    return time.monotonic()
+
+
 class Clock(Protocol):
     """Wall-clock seconds for stamps and deadlines, and the only way to wait."""
 

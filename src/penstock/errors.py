@@ -14,8 +14,13 @@ Catch one base, or be precise:
     |   |-- TooLarge                    413  bytes or lines over a limit
     |   |-- UnsupportedMedia            415
     |   |-- TooSlow                     408  the body stopped coming
-    |   `-- Conflict                    409  the job is in a state that does not allow it
+    |   |-- SourceRefused               422  the address in `input_uri` gives no input
+    |   |-- Conflict                    409  the job is in a state that does not allow it
+    |   |-- Locked                      423  another request is working on the same thing
+    |   `-- TooMany                     429  a tenant has as many of them as it may have
     |-- Unavailable                 503  we cannot now; try again later
+    |   |-- TooBusy                     503  too many at once: it waited in line in vain
+    |   |-- SourceUnavailable           503  the address in `input_uri` failed; it may work later
     |   `-- StorageFull                 507
     |-- ProviderError               the other side, seen by the lifecycle only
     |   |-- ProviderUnreachable         nothing was done; try again
@@ -147,6 +152,13 @@ class TooSlow(Refused):
     status = 408
 
 
+class SourceRefused(Refused):
+    """What `input_uri` names cannot be read, and trying again will not help."""
+
+    code = "source_refused"
+    status = 422
+
+
 class Conflict(Refused):
     """The job is in a state that does not allow what was asked."""
 
@@ -154,11 +166,37 @@ class Conflict(Refused):
     status = 409
 
 
+class Locked(Refused):
+    """Another request is working on it; the same request may work as soon as that one ends."""
+
+    code = "locked"
+    status = 423
+
+
+class TooMany(Refused):
+    """The tenant has as many of them as it may have at a time."""
+
+    code = "too_many"
+    status = 429
+
+
 class Unavailable(PenstockError):
     """We cannot do it now; the same request may work later."""
 
     code = "unavailable"
     status = 503
+
+
+class TooBusy(Unavailable):
+    """There are too many others at the moment."""
+
+    code = "too_busy"
+
+
+class SourceUnavailable(Unavailable):
+    """What `input_uri` names could not be read to its end; the same may work later."""
+
+    code = "source_unavailable"
 
 
 class StorageFull(Unavailable):

@@ -22,6 +22,10 @@ _NOT_SETTINGS: Final = frozenset({"URL", "API_KEY", "CONFIG", "DEBUG", "ORGANIZA
 """Environment variables of the client and the command line, with the same prefix."""
 
 
+_LISTS: Final = frozenset({"sources_allowed"})
+"""Settings of several values, which the environment joins by commas."""
+
+
 class Secret:
     """A text that shows itself to nobody but those who ask."""
 
@@ -108,10 +112,31 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Master secret of at least 32 characters; without it, one is made in the data directory."""
     download_seconds: int = 3600
     """How long a download link works."""
+    receive_processes_max: int = 2
+    """Processes that receive and check uploads, beside the server's own. The first begins with the
+    server, others when uploads come at the same time; each is worth one core."""
     collect_concurrency: int = 8
     """Outputs collected at the same time; small ones mostly wait, large ones share the cores."""
     prepare_concurrency: int = 4
     """Inputs uploaded at the same time; each holds up to 24 MB."""
+    sources_allowed: tuple[str, ...] = ()
+    """Where `input_uri` may point: prefixes such as `gs://bucket/inputs/` and
+    `https://host/path/`, with commas between them in the environment. One that ends in a slash
+    allows all below it, any other one itself. Everybody with a key may read what is allowed, `gs://`
+    with this server's own permissions. Empty: nothing is pulled."""
+    spool_bytes_max: int = 0
+    """Budget for all inputs, outputs and unfinished uploads that this server stores; at it uploads
+    wait, then get 507. 0 means that only the disk is the limit."""
+    disk_free_bytes_min: int = 268_435_456
+    """What uploads leave free on the disk: outputs and the database of jobs that already run need
+    room, and they never wait for it."""
+    uploads_concurrency_max: int = 32
+    """Uploads read at the same time; each may hold a line of its input in memory."""
+    uploads_waiting_max: int = 200
+    """Uploads in line; one more gets 503 at once."""
+    upload_wait_seconds_max: float = 20.0
+    """In line for room, without the body being read; then 503 or 507 with Retry-After. Clients that
+    write to a connection that does not move often give up after 60 seconds."""
     jobs_in_flight_max: int = 500
     """Provider jobs that one process watches."""
     default_model: str = DEFAULT_MODEL
@@ -208,5 +233,7 @@ def _put(values: dict[str, Any], name: str, text: str) -> None:
     table, _, rest = field.partition("_")
     if table in {"vertex", "limits", "timing"} and rest:
         values[table] = {**values.get(table, {}), rest: text}
+    elif field in _LISTS:
+        values[field] = [part.strip() for part in text.split(",") if part.strip()]
     else:
         values[field] = text

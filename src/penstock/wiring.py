@@ -1,7 +1,9 @@
 """Who is who: the only file that picks implementations and hands them to each other."""
 
+import asyncio
 import fcntl
 import os
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,7 +22,13 @@ from penstock.api.links import Links
 from penstock.api.openapi import Reference
 from penstock.api.request_queue import RequestQueue
 from penstock.api.request_queue_record import Renderer
+from penstock.api.uploads import Uploads
 from penstock.blobs.bucket import Bucket
+from penstock.blobs.fetch import Web
+from penstock.blobs.partial import Partials
+from penstock.blobs.room import Room, RoomLimits
+from penstock.blobs.source import Sources
+from penstock.blobs.source_uri import AllowList
 from penstock.blobs.spool import Spool
 from penstock.clock import Clock, SystemClock
 from penstock.core.job import OrgId
@@ -33,6 +41,7 @@ from penstock.lifecycle.ports import CancelWatch, Ports
 from penstock.lifecycle.prune import prune_orphans
 from penstock.providers.credentials import FixedToken, GoogleToken
 from penstock.providers.vertex import TIMEOUT_SECONDS, Token, Vertex
+from penstock.receive.receiver import Receiver
 from penstock.settings import Settings, catalogue
 from penstock.store.database import prepare_connection, sqlite_url, supply_subsec
 from penstock.store.store import Store
@@ -58,12 +67,14 @@ class Server:
         self._lock = lock_directory(settings.data_dir)
         self._keyring = Keyring.open(settings.secret, settings.data_dir)
         self.store = Store.open(settings.data_dir / DATABASE_FILE)
-        self._spool = Spool(settings.data_dir)
+        self._spool = Spool(settings.data_dir, is_counted=settings.spool_bytes_max > 0)
         self._http = httpx2.AsyncClient(timeout=TIMEOUT_SECONDS)
         self._aliases: dict[str, str] = {}
         self.authenticator = Authenticator(
             self.store.tenants, self._keyring.key(Purpose.API_KEYS), self._clock, self._aliases
         )
+        self._token = _token(settings)
+        self._receiver = Receiver(settings.limits, settings.receive_processes_max)
         self.engine = self._engine()
         self.app = self._app()
 
@@ -83,6 +94,7 @@ class Server:
 
     async def close(self) -> None:
         """Let go of everything."""
+        await self._receiver.end()
         await self._http.aclose()
         await self.store.close()
         os.close(self._lock)
@@ -90,21 +102,14 @@ class Server:
     def _engine(self) -> Engine:
         settings = self.settings
         watch = CancelWatch(self.store.jobs, self._clock, settings.timing.cancel_check_seconds)
-        token = _token(settings)
         ports = Ports(
             clock=self._clock,
             jobs=self.store.jobs,
             spool=self._spool,
-            bucket=Bucket(
-                settings.vertex.bucket,
-                settings.vertex.storage_url,
-                token,
-                self._http,
-                self._clock,
-            ),
+            bucket=self._bucket(settings.vertex.bucket),
             bucket_prefix=settings.vertex.prefix.strip("/"),
             provider=Vertex(
-                settings.vertex.project, token, self._http, settings.vertex.base_url or None
+                settings.vertex.project, self._token, self._http, settings.vertex.base_url or None
             ),
             location=settings.vertex.location,
             models=catalogue(settings),
@@ -124,34 +129,57 @@ class Server:
         }
         return Engine(ports, self.store.workers, watch, system_database, concurrency)
 
+    def _bucket(self, name: str) -> Bucket:
+        url = self.settings.vertex.storage_url
+        return Bucket(name, url, self._token, self._http, self._clock)
+
+    def _sources(self) -> Sources:
+        settings = self.settings
+        folder = settings.vertex.prefix.strip("/")
+        own = f"gs://{settings.vertex.bucket}/" + (f"{folder}/" if folder else "")
+        allowed = AllowList(settings.sources_allowed, private=own)
+        web = Web(settings.limits, self._clock, ssl.create_default_context())
+        return Sources(allowed, self._bucket, web)
+
     def _app(self) -> Starlette:
         settings = self.settings
         links = Links(self._keyring.key(Purpose.DOWNLOADS), self._clock, settings.download_seconds)
+        room = Room(self._spool.measure, self._clock, _room_limits(settings))
         door = JobDoor(
             jobs=self.store.jobs,
             spool=self._spool,
+            room=room,
+            receiver=self._receiver,
             clock=self._clock,
             limits=settings.limits,
             models=self._ports.models,
             default_model=settings.default_model,
+            sources=self._sources(),
             accepted=self.engine.nudge,
         )
-        queue = RequestQueue(door, self.authenticator, Renderer(links, settings.public_url))
-        downloads = Downloads(self.store.jobs, self._spool, links)
-        health = Health(self.store.ping, self._spool)
+        renderer = Renderer(links, settings.public_url)
+        queue = RequestQueue(door, self.authenticator, renderer)
+        self._uploads = Uploads(door, Partials(settings.data_dir), self.authenticator, renderer)
+        downloads = Downloads(self.store.jobs, self._spool, links, settings.limits)
+        health = Health(self.store.ping, room)
         reference = Reference(door)
-        routes = [*queue.routes(), *downloads.routes(), *health.routes(), *reference.routes()]
+        parts = (queue, self._uploads, downloads, health, reference)
+        routes = [route for part in parts for route in part.routes()]
         return create_app(routes, self._lifespan)
 
     @asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+        self._receiver.begin()
         # Before anything is accepted: an upload in progress would look like an orphan.
         await prune_orphans(self._ports)
         # The lock on the directory says that every other executor of this database is dead.
         await self.engine.begin(alone=True)
+        sweeping = asyncio.create_task(self._uploads.keep_swept())
         try:
             yield
         finally:
+            sweeping.cancel()
+            await asyncio.wait({sweeping})
             await self.engine.end()
             await self.close()
 
@@ -206,6 +234,16 @@ def check(settings: Settings) -> None:
             f"host is {settings.host}, which others can reach, and this server speaks plain HTTP.",
             hint="Put a TLS proxy in front and set PENSTOCK_ALLOW_PUBLIC_BIND=true.",
         )
+
+
+def _room_limits(settings: Settings) -> RoomLimits:
+    return RoomLimits(
+        spool_bytes_max=settings.spool_bytes_max,
+        disk_free_bytes_min=settings.disk_free_bytes_min,
+        uploads_concurrency_max=settings.uploads_concurrency_max,
+        uploads_waiting_max=settings.uploads_waiting_max,
+        upload_wait_seconds_max=settings.upload_wait_seconds_max,
+    )
 
 
 def _token(settings: Settings) -> Token:

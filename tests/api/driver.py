@@ -2,6 +2,10 @@
 
 import hashlib
 import json
+import os
+import socket
+import ssl
+import threading
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,6 +25,13 @@ from penstock.api.links import Links
 from penstock.api.openapi import Reference
 from penstock.api.request_queue import RequestQueue
 from penstock.api.request_queue_record import Renderer
+from penstock.api.uploads import Uploads
+from penstock.blobs.bucket import Bucket
+from penstock.blobs.fetch import Web
+from penstock.blobs.partial import Partials
+from penstock.blobs.room import Room, RoomLimits
+from penstock.blobs.source import Sources
+from penstock.blobs.source_uri import AllowList
 from penstock.blobs.spool import OUTPUT, Spool
 from penstock.clock import Clock
 from penstock.core.job import Counts, Job, JobId, OrgId
@@ -28,6 +39,8 @@ from penstock.core.key import key_id_of, new_key
 from penstock.core.limits import Limits
 from penstock.core.models import DEFAULT_MODEL, SEED_CATALOGUE
 from penstock.core.state import JobState
+from penstock.receive.receiver import Receiver
+from penstock.receive.worker import serve
 from penstock.store.jobs import Finish
 from penstock.store.store import Store
 from penstock.store.tenants import Key
@@ -35,6 +48,14 @@ from penstock.store.tenants import Key
 BASE = "/api/v1/ie/requestqueue/apikey"
 PEPPER = b"p" * 32
 LINK_KEY = b"l" * 32
+TLS = ssl.create_default_context()
+ROOM_LIMITS = RoomLimits(
+    spool_bytes_max=0,
+    disk_free_bytes_min=256 * 1024 * 1024,
+    uploads_concurrency_max=32,
+    uploads_waiting_max=200,
+    upload_wait_seconds_max=20,
+)
 COUNTS = Counts(ok=2, error=1, prompt_tokens=10, candidates_tokens=20, thoughts_tokens=5)
 
 
@@ -42,28 +63,44 @@ class Api:
     """The application and what it stands on."""
 
     def __init__(
-        self, store: Store, spool: Spool, clock: Clock, limits: Limits, public_url: str = ""
+        self,
+        store: Store,
+        spool: Spool,
+        clock: Clock,
+        limits: Limits,
+        public_url: str = "",
+        sources: Sources | None = None,
+        room: Room | None = None,
     ) -> None:
         self.store = store
         self.spool = spool
         self.accepted = 0
         self.authenticator = Authenticator(store.tenants, PEPPER, clock)
         self.links = Links(LINK_KEY, clock, 3600)
+        room = room or Room(spool.measure, clock, ROOM_LIMITS)
         door = JobDoor(
             jobs=store.jobs,
             spool=spool,
+            room=room,
+            receiver=Receiver(limits, 2, InThread),
             clock=clock,
             limits=limits,
             models=SEED_CATALOGUE,
             default_model=DEFAULT_MODEL,
+            sources=sources or Sources(AllowList(()), no_bucket, Web(limits, clock, TLS)),
             accepted=self._count,
         )
-        queue = RequestQueue(door, self.authenticator, Renderer(self.links, public_url))
+        self.downloads = Downloads(store.jobs, spool, self.links, limits)
+        renderer = Renderer(self.links, public_url)
+        queue = RequestQueue(door, self.authenticator, renderer)
+        self.partials = Partials(spool.scratch("", "").parents[1])
+        self.uploads = Uploads(door, self.partials, self.authenticator, renderer)
         self.app = create_app(
             [
                 *queue.routes(),
-                *Downloads(store.jobs, spool, self.links).routes(),
-                *Health(store.ping, spool).routes(),
+                *self.uploads.routes(),
+                *self.downloads.routes(),
+                *Health(store.ping, room).routes(),
                 *Reference(door).routes(),
             ],
             self._lifespan,
@@ -100,6 +137,22 @@ async def permit(store: Store, org: str, **changes: Any) -> str:  # noqa: ANN401
     )
     await store.tenants.put_key(msgspec.structs.replace(key, **changes))
     return text
+
+
+def no_bucket(name: str) -> Bucket:
+    """The buckets of a server that allows none."""
+    raise AssertionError(f"nobody allowed {name}")
+
+
+class InThread:
+    """A lane without a process: the same code serves the connection, and coverage sees it."""
+
+    def hand(self, *descriptors: int) -> None:
+        sockets = [socket.socket(fileno=os.dup(descriptor)) for descriptor in descriptors]
+        threading.Thread(target=serve, args=sockets).start()
+
+    def end(self) -> None:
+        """Threads end with their connections."""
 
 
 class NoTime:

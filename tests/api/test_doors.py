@@ -361,16 +361,16 @@ async def test_a_declared_length_is_refused_early(
 @pytest.mark.parametrize(
     ("encoding", "length", "room"),
     [
-        ("", None, LIMITS.job_bytes_max),
+        ("", None, None),
+        ("", 0, 0),
         ("", 1_000, 1_000),
-        ("gzip", None, LIMITS.job_bytes_max),
-        ("gzip", 1_000, MEBIBYTE),
-        ("gzip", 20_000, 2_000_000),
-        ("gzip", 100_000, LIMITS.job_bytes_max),
+        ("", LIMITS.job_bytes_max + 1, LIMITS.job_bytes_max),
+        ("gzip", None, None),
+        ("gzip", 1_000, None),
     ],
 )
 def test_room_is_asked_for_what_a_body_becomes(
-    encoding: str, length: int | None, room: int
+    encoding: str, length: int | None, room: int | None
 ) -> None:
-    """A compressed body may take a hundred times its size on the disk, up to a job's limit."""
+    """A plain body reserves its length, up to a job's limit; of others only the end will tell."""
     assert upload("application/jsonl", encoding, length).room(LIMITS) == room

@@ -13,6 +13,7 @@ from penstock.core.state import JobState
 MakeJob = Callable[..., Job]
 DATA = b'{"status": "", "response": {"text": "<script>alert(1)</script>"}}\n' * 100
 ETAG = f'"sha256-{hashlib.sha256(DATA).hexdigest()}"'
+ZSTD_ETAG = ETAG.removesuffix('"') + '-zstd"'
 
 
 @pytest.fixture
@@ -24,8 +25,9 @@ async def url(api: Api, acme: httpx2.AsyncClient, new_job: MakeJob) -> str:
 
 
 async def fetch(client: httpx2.AsyncClient, url: str, **headers: str) -> httpx2.Response:
-    """GET with headers; `_` stands for `-`."""
-    return await client.get(url, headers={n.replace("_", "-"): v for n, v in headers.items()})
+    """GET with headers; `_` stands for `-`. The client would accept any encoding by itself."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return await client.get(url, headers={"Accept-Encoding": "identity", **named})
 
 
 async def test_a_link_needs_no_key(nobody: httpx2.AsyncClient, url: str) -> None:
@@ -56,7 +58,7 @@ async def test_a_browser_never_renders_an_output(nobody: httpx2.AsyncClient, url
 
 async def test_head_is_a_download_without_bytes(nobody: httpx2.AsyncClient, url: str) -> None:
     """HEAD tells length and checksum."""
-    answer = await nobody.head(url)
+    answer = await nobody.head(url, headers={"Accept-Encoding": "identity"})
     assert (answer.status_code, answer.content) == (200, b"")
     assert answer.headers["content-length"] == str(len(DATA))
     assert answer.headers["etag"] == ETAG
@@ -94,6 +96,8 @@ async def test_a_range_behind_the_end_is_416(nobody: httpx2.AsyncClient, url: st
     answer = await fetch(nobody, url, Range=f"bytes={len(DATA)}-")
     assert answer.status_code == 416
     assert answer.headers["content-range"] == f"bytes */{len(DATA)}"
+    assert answer.headers["etag"] == ETAG
+    assert answer.json()["code"] == "range_not_satisfiable"
 
 
 async def test_several_ranges_give_the_whole_file(nobody: httpx2.AsyncClient, url: str) -> None:
@@ -114,6 +118,79 @@ async def test_what_is_known_is_not_sent(nobody: httpx2.AsyncClient, url: str, t
     answer = await fetch(nobody, url, If_None_Match=tag)
     assert (answer.status_code, answer.content) == (304, b"")
     assert answer.headers["etag"] == ETAG
+
+
+async def test_head_of_the_zstd(nobody: httpx2.AsyncClient, url: str) -> None:
+    """HEAD with zstd tells the headers of the GET: no length, which nobody knows yet."""
+    answer = await nobody.head(url, headers={"Accept-Encoding": "zstd"})
+    assert answer.headers["content-encoding"] == "zstd"
+    assert answer.headers["etag"] == ZSTD_ETAG
+    assert "content-length" not in answer.headers
+
+
+@pytest.mark.parametrize("wanted", ["bytes=0-9", "bytes=5-4"])
+async def test_head_has_no_ranges(nobody: httpx2.AsyncClient, url: str, wanted: str) -> None:
+    """A range is of a GET; HEAD tells about the whole file."""
+    answer = await nobody.head(url, headers={"Range": wanted})
+    assert (answer.status_code, answer.headers["content-length"]) == (200, str(len(DATA)))
+
+
+async def test_zstd_comes_to_who_asks(nobody: httpx2.AsyncClient, url: str) -> None:
+    """The encoded answer has its own tag, states the digest of what it stands for, and no range."""
+    answer = await fetch(nobody, url, Accept_Encoding="gzip, zstd")
+    assert (answer.status_code, answer.content) == (200, DATA)
+    headers = answer.headers
+    assert (headers["content-encoding"], headers["etag"]) == ("zstd", ZSTD_ETAG)
+    assert (headers["vary"], headers["accept-ranges"]) == ("Accept-Encoding", "none")
+    assert "no-transform" in headers["cache-control"]
+    digest = base64.b64encode(hashlib.sha256(DATA).digest()).decode()
+    assert headers["unencoded-digest"] == f"sha-256=:{digest}:"
+    assert "repr-digest" not in headers
+
+
+async def test_caches_know_what_an_answer_depends_on(nobody: httpx2.AsyncClient, url: str) -> None:
+    """The plain answers vary by Accept-Encoding too, or a cache would give them to everybody."""
+    for headers in ({}, {"Range": "bytes=0-1"}, {"If_None_Match": "*"}):
+        assert (await fetch(nobody, url, **headers)).headers["vary"] == "Accept-Encoding"
+
+
+async def test_a_part_is_never_compressed(nobody: httpx2.AsyncClient, url: str) -> None:
+    """A range is of the plain bytes, whatever encodings the client takes."""
+    answer = await fetch(nobody, url, Range="bytes=5-9", Accept_Encoding="zstd")
+    assert (answer.status_code, answer.content) == (206, DATA[5:10])
+    assert answer.headers["etag"] == ETAG
+    assert "content-encoding" not in answer.headers
+
+
+async def test_plain_bytes_are_not_continued_from_zstd(
+    nobody: httpx2.AsyncClient, url: str
+) -> None:
+    """If-Range with the zstd's tag gives the whole plain file, because a mixture is neither."""
+    for tag in (ZSTD_ETAG, f"W/{ETAG}", "Sun, 22 Nov 2026 16:00:00 GMT"):
+        answer = await fetch(nobody, url, Range="bytes=5-", If_Range=tag, Accept_Encoding="zstd")
+        assert (answer.status_code, answer.content) == (200, DATA)
+        assert answer.headers["etag"] == ETAG
+
+
+async def test_each_encoding_is_known_by_its_own_tag(nobody: httpx2.AsyncClient, url: str) -> None:
+    """Who has the plain bytes and asks for zstd gets the zstd; who has that gets 304."""
+    fresh = await fetch(nobody, url, If_None_Match=ETAG, Accept_Encoding="zstd")
+    known = await fetch(nobody, url, If_None_Match=ZSTD_ETAG, Accept_Encoding="zstd")
+    assert (fresh.status_code, fresh.content) == (200, DATA)
+    assert (known.status_code, known.headers["etag"]) == (304, ZSTD_ETAG)
+
+
+async def test_an_empty_output_is_empty(
+    nobody: httpx2.AsyncClient, api: Api, acme: httpx2.AsyncClient, new_job: MakeJob
+) -> None:
+    """No bytes are no zstd frame: they come plain, and a range of them is 416."""
+    job_id = await ended(api, new_job(), output=b"")
+    record = (await acme.get(f"{BASE}/requests/{job_id}")).json()
+    url = str(record["outcome"]["output_url"])
+    answer = await fetch(nobody, url, Accept_Encoding="zstd")
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert "content-encoding" not in answer.headers
+    assert (await fetch(nobody, url, Range="bytes=0-")).status_code == 416
 
 
 async def test_another_tag_gets_the_file(nobody: httpx2.AsyncClient, url: str) -> None:

@@ -34,7 +34,7 @@ def test_both_bases_have_the_same_routes(api: Api) -> None:
     short = {
         (path.replace("/requestqueue/", "/requestqueue/apikey/"), *methods)
         for path, methods in routes
-        if re.match(r"/api/v1/ie/requestqueue/(requests|models)", path)
+        if re.match(r"/api/v1/ie/requestqueue/(requests|models|uploads)", path)
     }
     assert long == short
 
@@ -51,7 +51,7 @@ def test_the_document_and_the_app_have_the_same_routes(document: Json, api: Api)
         for route in api.app.routes
         if isinstance(route, Route) and route.path not in UNLISTED
         for method in route.methods or ()
-        if method != "HEAD" and not re.match(r"/api/v1/ie/requestqueue/(re|mo)", route.path)
+        if method != "HEAD" and not re.match(r"/api/v1/ie/requestqueue/(re|mo|up)", route.path)
     }
     described = {
         (method, path)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from penstock.blobs.spool import FREE_BYTES_MIN, INPUT, INPUT_INDEX, Part, Spool
+from penstock.blobs.part import Part
+from penstock.blobs.spool import INPUT, INPUT_INDEX, OUTPUT, Spool
 from penstock.errors import BlobMissing, StorageFull
 
 JOB = "req_1"
@@ -107,23 +108,33 @@ def test_large_writes_are_written_whole(spool: Spool) -> None:
     assert spool.path(JOB, INPUT).read_bytes() == data
 
 
-def test_room_is_checked_before_an_upload(spool: Spool) -> None:
-    """An upload that cannot fit is refused with a time to come back."""
-    with pytest.raises(StorageFull, match="bytes free") as caught:
-        spool.check_room(2**60)
-    assert caught.value.retry_after_seconds == 60
+def test_the_disk_is_measured(spool: Spool, tmp_path: Path) -> None:
+    """Total and free bytes are those of the disk; nobody counts what an ordinary spool holds."""
+    use, disk = spool.measure(), shutil.disk_usage(tmp_path)
+    assert use.total_bytes == disk.total
+    assert 0 < use.free_bytes < use.total_bytes
+    assert use.stored_bytes == 0
 
 
-def test_a_small_upload_has_room(spool: Spool) -> None:
-    """With room for it nothing is raised."""
-    spool.check_room(1)
-
-
-def test_a_reserve_is_kept(spool: Spool, tmp_path: Path) -> None:
-    """Some room is left for the database, so the last bytes are never given away."""
-    free = shutil.disk_usage(tmp_path).free
-    with pytest.raises(StorageFull):
-        spool.check_room(free - FREE_BYTES_MIN // 2)
+def test_a_counted_spool_knows_what_it_stores(root: Path) -> None:
+    """Parts, inputs and outputs count, in this process and the next, until they are removed."""
+    spool = Spool(root, is_counted=True)
+    part = write(spool, data=b"x" * 10)
+    assert (part.size_bytes, spool.measure().stored_bytes) == (10, 10)
+    spool.commit(JOB, {INPUT: part})
+    part = write(spool, OUTPUT, b"y" * 5)
+    assert spool.measure().stored_bytes == 15
+    spool.commit(JOB, {OUTPUT: part})
+    again = Spool(root, is_counted=True)
+    assert spool.measure().stored_bytes == again.measure().stored_bytes == 15
+    # A collect that runs again replaces its output.
+    again.commit(JOB, {OUTPUT: write(again, OUTPUT, b"z" * 7)})
+    assert again.measure().stored_bytes == 17
+    again.remove_job(JOB)
+    assert again.measure().stored_bytes == 0
+    (root / "uploads").mkdir()
+    (root / "uploads" / "upl_1.part").write_bytes(b"x" * 9)
+    assert again.measure().stored_bytes == 9
 
 
 def test_a_full_disk_is_a_clear_refusal() -> None:

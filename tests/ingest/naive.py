@@ -37,6 +37,32 @@ class Taken(msgspec.Struct, frozen=True):
     rows: tuple[tuple[int, int], ...]
 
 
+class Memory:
+    """A sink that keeps everything, or only the sizes."""
+
+    def __init__(self, *, keep: bool = True) -> None:
+        self.blocks: list[bytes] = []
+        self.rows: list[bytes] = []
+        self.sizes: list[int] = []
+        self._keep = keep
+        self._hash = hashlib.sha256()
+
+    def write(self, block: bytes) -> None:
+        """Take a block of the input."""
+        self._hash.update(block)
+        self.sizes.append(len(block))
+        if self._keep:
+            self.blocks.append(block)
+
+    def write_index(self, rows: bytes) -> None:
+        """Take rows of the index."""
+        self.rows.append(rows)
+
+    def sha256(self) -> str:
+        """Hash of all blocks."""
+        return self._hash.hexdigest()
+
+
 class Turned(msgspec.Struct, frozen=True):
     """A refusal: its class, code, words and problems."""
 
@@ -73,10 +99,9 @@ def through(
     door: Callable[..., BodyIntake | JsonlIntake], data: bytes, sizes: Iterable[int] = ()
 ) -> Taken | Turned:
     """Feed the data in pieces to a door that lacks nothing but its outputs."""
-    stored = bytearray()
-    index = bytearray()
+    sink = Memory()
     try:
-        intake = door(write=stored.extend, write_index=index.extend)
+        intake = door(sink=sink)
         for piece in pieces(data, sizes):
             intake.feed(piece)
         result = intake.finish()
@@ -89,12 +114,13 @@ def through(
             refusal.problems,
             refusal.problems_total,
         )
+    stored = b"".join(sink.blocks)
     assert result.input_bytes == len(stored)
     assert result.sha256 == hashlib.sha256(stored).hexdigest()
-    packed = bytes(index)
+    packed = b"".join(sink.rows)
     rows = tuple(unpack_row(packed, row) for row in range(len(packed) // ROW_BYTES))
     envelope = getattr(result, "envelope", None)
-    return Taken(envelope, result.line_count, bytes(stored), rows)
+    return Taken(envelope, result.line_count, stored, rows)
 
 
 def body_of(text: bytes | str) -> bytes:
@@ -117,6 +143,10 @@ def taken(data: bytes, limits: Limits | None = None, *, raw: bool = False) -> Ta
     assert isinstance(whole, Taken), whole
     assert take(data, [1] * len(data), limits, raw=raw) == whole
     return whole
+
+
+class _Double(Exception):
+    """A member that stands twice."""
 
 
 class _Wide(Exception):
@@ -157,7 +187,9 @@ def line_code(line: bytes, limits: Limits) -> str | None:
         return "invalid_utf8"
     try:
         value = json.loads(text, parse_constant=_constant)
-        json.dumps(value, ensure_ascii=False).encode()
+        # Members that stand twice are all kept, so that none can hide half of a surrogate pair.
+        pairs = json.loads(text, object_pairs_hook=list)
+        json.dumps(pairs, ensure_ascii=False).encode()
     except ValueError:
         return "grammar"
     if not isinstance(value, dict):
@@ -170,9 +202,17 @@ def line_code(line: bytes, limits: Limits) -> str | None:
         return "nesting_too_deep"
     try:
         json.loads(text, parse_int=_integer, parse_float=_double)
+        json.loads(text, object_pairs_hook=_no_doubles)
     except _Wide:
         return "number_out_of_range"
+    except _Double:
+        return "duplicate_member"
     return _members_code(value)
+
+
+def _no_doubles(pairs: list[tuple[str, Any]]) -> None:
+    if len(dict(pairs)) < len(pairs):
+        raise _Double
 
 
 def _members_code(value: dict[str, Any]) -> str | None:
@@ -189,7 +229,18 @@ def _members_code(value: dict[str, Any]) -> str | None:
         return "openai_format" if "messages" in request else "missing_contents"
     if not isinstance(request["contents"], list):
         return "contents_not_an_array"
-    return None if request["contents"] else "empty_contents"
+    return _contents_code(request["contents"])
+
+
+def _contents_code(contents: list[Any]) -> str | None:
+    if not contents:
+        return "empty_contents"
+    for content in contents:
+        if not isinstance(content, dict):
+            return "content_not_an_object"
+        if content.get("role") not in ("user", "model", "function", "", None):
+            return "unknown_role"
+    return None
 
 
 def judge_jsonl(

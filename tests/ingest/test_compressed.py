@@ -5,7 +5,6 @@ import gzip
 import json
 import random
 import zlib
-from collections.abc import Callable
 
 import pytest
 from backports import zstd
@@ -27,10 +26,10 @@ from penstock.ingest.compressed import (
 )
 from penstock.ingest.intake import Accepted, Envelope, Intake
 from penstock.ingest.raw import RawIntake
+from penstock.ingest.sink import Sink
 
 ENVELOPE = Envelope(model=None, payload={}, flat=True)
 CHECKED: dict[int, int] = {zstd.CompressionParameter.checksum_flag: 1}
-Write = Callable[[bytes], object]
 both = pytest.mark.parametrize("encoding", ENCODINGS)
 
 
@@ -39,15 +38,15 @@ def compressed(encoding: str, data: bytes) -> bytes:
     return gzip.compress(data) if encoding == "gzip" else zstd.compress(data, options=CHECKED)
 
 
-def raw(encoding: str, limits: Limits, *, write: Write, write_index: Write) -> Decompressing:
+def raw(encoding: str, limits: Limits, sink: Sink) -> Decompressing:
     """The raw door behind a decompressor."""
-    inner = RawIntake(limits, ENVELOPE, write=write, write_index=write_index)
+    inner = RawIntake(limits, ENVELOPE, sink)
     return Decompressing(inner, encoding, limits)
 
 
-def in_json(encoding: str, limits: Limits, *, write: Write, write_index: Write) -> Decompressing:
+def in_json(encoding: str, limits: Limits, sink: Sink) -> Decompressing:
     """The JSON door behind a decompressor."""
-    inner = Intake(limits, write=write, write_index=write_index)
+    inner = Intake(limits, sink)
     return Decompressing(inner, encoding, limits)
 
 

@@ -4,7 +4,7 @@ import json
 import tracemalloc
 
 import pytest
-from tests.ingest.naive import GOOD, Taken, body_of, take, taken, turned
+from tests.ingest.naive import GOOD, Memory, Taken, body_of, take, taken, turned
 
 from penstock.core.limits import Limits
 from penstock.ingest.intake import Envelope, Intake
@@ -62,6 +62,14 @@ CASES = [
     (b"{" + INNER + b"," + INNER + b"}", "duplicate_member", len(INNER) + 2),
     (b"{" + INNER + b',"payload":{}}', "ambiguous_input", len(INNER) + 2),
     (b'{"payload":{},"input_data":""}', "ambiguous_input", 14),
+    (b"{" + INNER + b',"input_uri":"x"}', "ambiguous_input", len(INNER) + 2),
+    (b'{"input_uri":"x",' + INNER + b"}", "ambiguous_input", 17),
+    (b'{"payload":{"input_uri":"x",' + INNER + b"}}", "ambiguous_input", 28),
+    (b'{"input_uri":"x","payload":{}}', "ambiguous_input", 17),
+    (b'{"payload":{},"input_uri":"x"}', "ambiguous_input", 14),
+    (b'{"input_uri":null}', "input_uri_not_a_string", 13),
+    (b'{"payload":{"input_uri":["x"]}}', "input_uri_not_a_string", 24),
+    (b'{"payload":{"deep":{"input_uri":"x"}}}', "missing_input_data", 37),
     (b'{"a":' + b"[" * 64, "nesting_too_deep", 68),
     (b'{"a":' + b'{"b":' * 64, "nesting_too_deep", 5 + 5 * 63),
     (b'{"input_data":"\\x"}', "invalid_json", 15),
@@ -97,7 +105,7 @@ def test_the_envelope_has_a_limit() -> None:
 
 def test_a_refusal_comes_as_soon_as_it_is_certain() -> None:
     """The first wrong byte raises; the rest of a gigabyte need not come."""
-    intake = Intake(Limits(), write=bytes, write_index=bytes)
+    intake = Intake(Limits(), Memory())
     intake.feed(b'{"payload":{"model":')
     with pytest.raises(Exception, match="model` is not a string"):
         intake.feed(b"1")
@@ -140,6 +148,38 @@ def test_both_forms_are_accepted(body: bytes, envelope: Envelope) -> None:
     assert result.stored == GOOD
 
 
+@pytest.mark.parametrize(
+    ("body", "envelope"),
+    [
+        (
+            b'{"model":"G","payload":{"a":1,"input_uri":"gs:\\/\\/b/\\u0061","model":"m"}}',
+            Envelope(model="G", payload={"a": 1, "model": "m"}, flat=False, input_uri="gs://b/a"),
+        ),
+        (
+            b'{"input_uri":"gs://b/a","model":"m","b":{"input_data":2}}',
+            Envelope(model="m", payload={"b": {"input_data": 2}}, flat=True, input_uri="gs://b/a"),
+        ),
+    ],
+)
+def test_an_input_may_lie_elsewhere(body: bytes, envelope: Envelope) -> None:
+    """Instead of lines either form may name where they lie; then nothing is stored of the body."""
+    sink = Memory()
+    intake = Intake(Limits(), sink)
+    for start in range(len(body)):
+        intake.feed(body[start : start + 1])
+    result = intake.finish()
+    assert result.envelope == envelope
+    assert (result.is_elsewhere, result.line_count, result.input_bytes) == (True, 0, 0)
+    assert (sink.blocks, sink.rows) == ([], [])
+
+
+def test_lines_of_the_body_are_not_elsewhere() -> None:
+    """An input that came with the body needs no second look."""
+    intake = Intake(Limits(), Memory())
+    intake.feed(body_of(GOOD))
+    assert not intake.finish().is_elsewhere
+
+
 def test_lines_are_judged_inside_the_envelope() -> None:
     """Bad lines of an escaped input are reported with offsets in the stored bytes."""
     refusal = turned(body_of(b"\xef\xbb\xbf" + GOOD + b"\r\n{}\n"))
@@ -158,14 +198,9 @@ def test_memory_is_bounded() -> None:
     """64 MB in either encoding never need more than a few megabytes."""
     line = json.dumps({"request": {"contents": [{"text": "x" * 4_900}]}}) + "\n"
     piece = json.dumps(line * 53)[1:-1].encode()
-    written = 0
-
-    def count(block: bytes) -> None:
-        nonlocal written
-        written += len(block)
-
+    sink = Memory(keep=False)
     tracemalloc.start()
-    intake = Intake(Limits(), write=count, write_index=len)
+    intake = Intake(Limits(), sink)
     intake.feed(b'{"input_data":"')
     for _ in range(250):
         intake.feed(piece)
@@ -174,7 +209,7 @@ def test_memory_is_bounded() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert accepted.line_count == 53 * 250
-    assert written == accepted.input_bytes > 64_000_000
+    assert sum(sink.sizes) == accepted.input_bytes > 64_000_000
     assert peak < 8_000_000
 
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from tests.ingest.naive import GOOD, Turned, body_of, take, taken, turned
+from tests.ingest.naive import GOOD, Memory, Turned, body_of, take, taken, turned
 
 from penstock.core.limits import Limits
 from penstock.errors import InvalidInput
@@ -47,6 +47,19 @@ CASES = [
     (b'{"messages":[]}', "openai_format", 13, 12, "$.messages"),
     (b'{"request":{"messages":[]}}', "openai_format", 24, 23, "$.request.messages"),
     (b'{"request":{"contents":[{}],"config":{}}}', "sdk_format", 38, 37, "$.request.config"),
+    (b'{"request":{"contents":["hi"]}}', "content_not_an_object", 25, 24, "$.request.contents[0]"),
+    (b'{"request":{"contents":[{},1]}}', "content_not_an_object", 28, 27, "$.request.contents[1]"),
+    (
+        b'{"request":{"contents":[{"role":"assistant"}]}}',
+        "unknown_role",
+        33,
+        32,
+        "$.request.contents[0].role",
+    ),
+    (b'{"request":{"contents":[{"role":1}]}}', "unknown_role", 33, 32, None),
+    (b'{"k":1,"k":2,' + TAIL, "duplicate_member", 12, 11, "$.k"),
+    (rb'{"k":[{"a":1},{"a":1,"b":0,"\u0061":2}],' + TAIL, "duplicate_member", 37, 36, "$.k[1].a"),
+    (b'{"request":1,"request":{"contents":[{}]}}', "duplicate_member", 24, 23, "$.request"),
     (b'{"status":"x",' + TAIL, "reserved_member", 11, 10, "$.status"),
     (b'{"response":{},' + TAIL, "reserved_member", 13, 12, "$.response"),
     (b'{"processed_time":"",' + TAIL, "reserved_member", 19, 18, "$.processed_time"),
@@ -120,8 +133,8 @@ def test_the_hint_fits_the_mistake(line: bytes, words: str) -> None:
         b'{"k":' + b"[" * 63 + b"]" * 63 + b"," + TAIL,
         b'{"k":' + b'{"a":' * 62 + b"1" + b"}" * 62 + b"," + TAIL,
         b'{"request":{"contents":[' + DEEP_OBJECTS[5:-1] + b"]}}",
-        b'{"request":1,"request":{"contents":[{}]}}',
-        b'{"request":{"contents":[1,null]}}',
+        b'{"request":{"contents":[{"role":null},{"role":""},{"role":"model"},{"role":"function"}]}}',
+        b'{"k":[{"a":1},{"a":1}],"a":{"k":[]},' + TAIL,
         rb'{"req\u0075est":{"contents":[{}]},"k":"\ud83d\ude00\\ud83d"}',
         '{"k":"\u2028\x85\U0001f600 \ufeff","request":{"contents":[{}]}}'.encode(),
     ],
@@ -216,19 +229,14 @@ def test_nothing_may_be_listed() -> None:
 
 def test_writing_ends_with_the_first_bad_line() -> None:
     """The caller discards a bad input, so no further block or row is written."""
-    writes: list[int] = []
-    rows: list[int] = []
+    sink = Memory()
     data = GOOD + b"\nx\n" + (GOOD + b"\n") * 40_000
-    intake = JsonlIntake(
-        Limits(),
-        write=lambda block: writes.append(len(block)),
-        write_index=lambda packed: rows.append(len(packed)),
-    )
+    intake = JsonlIntake(Limits(), sink)
     intake.feed(data)
     with pytest.raises(InvalidInput, match="1 of 40002"):
         intake.finish()
-    assert writes == [262_144]
-    assert not rows
+    assert sink.sizes == [262_144]
+    assert not sink.rows
 
 
 @pytest.mark.parametrize(
@@ -319,12 +327,12 @@ def test_limits_are_inclusive() -> None:
 
 def test_a_full_index_block_is_dropped_after_a_bad_line() -> None:
     """Rows of lines before the bad one are not written late."""
-    rows: list[bytes] = []
-    intake = JsonlIntake(Limits(), write=len, write_index=rows.append)
+    sink = Memory()
+    intake = JsonlIntake(Limits(), sink)
     intake.feed(b'{"request":{"contents":[{}]}}\n' * 8_500 + b"x\n" * 9_000)
     with pytest.raises(InvalidInput):
         intake.finish()
-    assert not rows
+    assert not sink.rows
 
 
 def test_many_lines_fill_many_index_blocks() -> None:

@@ -3,8 +3,6 @@
 Three forms lead to one core: JSON with `input_data`, the JSONL itself, and a form with a file.
 """
 
-import enum
-from collections.abc import Callable
 from types import MappingProxyType
 from typing import Final
 
@@ -12,24 +10,16 @@ import msgspec
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers, QueryParams
 
-from penstock.core.limits import Limits
-from penstock.errors import InvalidRequest, TooLarge, UnsupportedMedia
-from penstock.ingest.check import UTF8_BOM
-from penstock.ingest.compressed import ENCODINGS, FREE_BYTES, Decompressing
-from penstock.ingest.intake import BodyIntake, Envelope, Intake
-from penstock.ingest.multipart import MultipartIntake
-from penstock.ingest.raw import RawIntake
+from penstock.blobs.fetch import Source
+from penstock.errors import InvalidRequest, UnsupportedMedia
+from penstock.ingest.compressed import ENCODINGS
+from penstock.ingest.intake import Envelope
+from penstock.ingest.upload import Form, Upload
 
+INPUT_URI: Final = "input_uri"
 MODEL_HEADER: Final = "X-Penstock-Model"
 _ALIASES: Final = {"x-gzip": "gzip"}
-
-
-class Form(enum.Enum):
-    """The forms of a body."""
-
-    JSON = "application/json"
-    JSONL = "application/jsonl"
-    MULTIPART = "multipart/form-data"
+_SUFFIXES: Final = MappingProxyType({".gz": "gzip", ".zst": "zstd"})
 
 
 JSONL_TYPES: Final = (
@@ -43,65 +33,6 @@ _FORMS: Final = MappingProxyType(
 )
 
 
-class Upload(msgspec.Struct, frozen=True, kw_only=True):
-    """A submission's body as its head announces it."""
-
-    form: Form
-    encoding: str | None
-    """One of `ENCODINGS`; None for a plain body."""
-
-    content_length: int | None
-    boundary: bytes
-    """Of a multipart body; empty for others."""
-
-    envelope: Envelope
-    """What the query and the headers say; the JSON form says all of it in the body."""
-
-    def check_length(self, limits: Limits) -> None:
-        """Raise `TooLarge` when no good input can need the declared length.
-
-        Compressed bytes may become any number, but never need to be more than the plain ones.
-        """
-        most = limits.body_bytes_max
-        if self.form is Form.JSONL and self.encoding is None:
-            most = limits.job_bytes_max + len(UTF8_BOM)
-        if self.content_length is not None and self.content_length > most:
-            raise TooLarge(
-                f"The body has {self.content_length} bytes; no input within the limit of "
-                f"{limits.job_bytes_max} decoded bytes needs more than {most}.",
-                code="input_too_large",
-                hint="Split the file into several requests.",
-            )
-
-    def room(self, limits: Limits) -> int:
-        """Return the bytes that must be free on the disk before the first one is taken."""
-        if not self.content_length:
-            return limits.job_bytes_max
-        if self.encoding is None:
-            return self.content_length
-        most = max(FREE_BYTES, self.content_length * limits.compression_ratio_max)
-        return min(limits.job_bytes_max, most)
-
-    def open(
-        self,
-        limits: Limits,
-        *,
-        write: Callable[[bytes], object],
-        write_index: Callable[[bytes], object],
-    ) -> BodyIntake:
-        """Return what takes the body; raises `InvalidRequest` for a bad boundary."""
-        intake: BodyIntake
-        if self.form is Form.JSONL:
-            intake = RawIntake(limits, self.envelope, write=write, write_index=write_index)
-        elif self.form is Form.MULTIPART:
-            intake = MultipartIntake(
-                limits, self.boundary, self.envelope, write=write, write_index=write_index
-            )
-        else:
-            intake = Intake(limits, write=write, write_index=write_index)
-        return intake if self.encoding is None else Decompressing(intake, self.encoding, limits)
-
-
 def read_head(headers: Headers, query: QueryParams) -> Upload:
     """Return what is to come; raises `UnsupportedMedia`, or `InvalidRequest` for the query.
 
@@ -109,6 +40,9 @@ def read_head(headers: Headers, query: QueryParams) -> Upload:
     """
     kind, options = parse_options_header(headers.get("content-type"))
     form = _FORMS.get(kind.strip(), Form.JSON)
+    if INPUT_URI in query:
+        _check_empty(headers)
+        form = Form.JSONL
     length = headers.get("content-length")
     return Upload(
         form=form,
@@ -117,6 +51,22 @@ def read_head(headers: Headers, query: QueryParams) -> Upload:
         content_length=None if length is None else int(length),
         boundary=options.get(b"boundary", b"") if form is Form.MULTIPART else b"",
         envelope=_envelope(headers, query if form is not Form.JSON else QueryParams()),
+    )
+
+
+def pulled(source: Source, envelope: Envelope) -> Upload:
+    """Return the submission whose lines a source holds; raises `UnsupportedMedia`.
+
+    What the server says of the encoding counts more than a name.
+    """
+    suffix = next((name for end, name in _SUFFIXES.items() if source.shown.endswith(end)), "")
+    return Upload(
+        form=Form.JSONL,
+        encoding=_encoding([source.encoding or suffix]),
+        content_length=source.content_length,
+        boundary=b"",
+        # From here on the address is only told, so it stands there as it is shown.
+        envelope=msgspec.structs.replace(envelope, input_uri=source.shown),
     )
 
 
@@ -142,11 +92,25 @@ def _envelope(headers: Headers, query: QueryParams) -> Envelope:
         payload[name] = value
     if "input_data" in payload:
         raise _bad_query("ambiguous_input", "`input_data` stands in the query and in the body")
+    uri = payload.pop(INPUT_URI, None)
     named = headers.get(MODEL_HEADER)
     model = payload.pop("model", named)
     if named is not None and named != model:
         raise _bad_query("ambiguous_model", f"the query and {MODEL_HEADER} name different models")
-    return Envelope(model=model, payload=payload, flat=True)
+    return Envelope(model=model, payload=payload, flat=True, input_uri=uri)
+
+
+def check_one_input(upload: Upload) -> None:
+    """Raise `InvalidRequest` for an address beside a body; one that comes in pieces ends here."""
+    if upload.envelope.input_uri is not None and upload.content_length:
+        raise _bad_query("ambiguous_input", f"`{INPUT_URI}` stands in the query, and a body came")
+
+
+def _check_empty(headers: Headers) -> None:
+    if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
+        raise _bad_query(
+            "ambiguous_input", f"`{INPUT_URI}` stands in the query, and there is a body"
+        )
 
 
 def _bad_query(code: str, message: str) -> InvalidRequest:

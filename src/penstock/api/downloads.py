@@ -1,28 +1,44 @@
-"""Deliver an output: signed link, one range, strong ETag, SHA-256."""
+"""Deliver an output: signed link, one range, strong ETag, SHA-256, zstd for those who ask.
 
+The ETag is the only validator: outputs never change, and a time would promise less. The plain bytes
+and their zstd are two representations with a tag each, and ranges are always of the plain one, so
+that a resumed download never mixes the two.
+"""
+
+import asyncio
 import base64
+from http import HTTPStatus
+from pathlib import Path
 from typing import Final
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
+from penstock.api.answers import error_answer
+from penstock.api.giving_way import giving_way
 from penstock.api.links import Links
+from penstock.api.negotiation import RangeNotSatisfiable, is_known, part_of, prefers_zstd
 from penstock.api.request_queue_record import DOWNLOAD_PATH
+from penstock.api.sending import NICENESS, THREADS, OutputBody, Slots, open_whole
 from penstock.blobs.spool import OUTPUT, Spool
+from penstock.core.job import Job
+from penstock.core.limits import Limits
 from penstock.store.jobs import Jobs
 
-RANGES_MAX: Final = 1
-"""Several ranges in one request serve nobody and multiply the work of one."""
+_NO_CHUNKS: Final = "1.0"
+"""An HTTP version in which only Content-Length tells a whole answer from a cut one."""
 
 
 class Downloads:
     """The download route."""
 
-    def __init__(self, jobs: Jobs, spool: Spool, links: Links) -> None:
+    def __init__(self, jobs: Jobs, spool: Spool, links: Links, limits: Limits) -> None:
         self._jobs = jobs
         self._spool = spool
         self._links = links
+        self.slots = Slots(limits)
+        self._pool = giving_way(THREADS, "download", NICENESS)
 
     def routes(self) -> list[Route]:
         """Return the route; HEAD comes with GET."""
@@ -33,33 +49,66 @@ class Downloads:
         found = await self._jobs.load(request.path_params["request_id"])
         query = request.query_params
         job = self._links.check(found, query.get("expires"), query.get("signature"))
-        digest = job.output_sha256 or ""
-        etag = f'"sha256-{digest}"'
-        headers = {
-            "ETag": etag,
-            "Repr-Digest": f"sha-256=:{base64.b64encode(bytes.fromhex(digest)).decode()}:",
-            "Accept-Ranges": "bytes",
-            "Cache-Control": "private, no-transform",
-            # Model output is hostile: never rendered, whatever a browser thinks it is.
-            "Content-Security-Policy": "default-src 'none'; sandbox",
-        }
-        if _matches(request.headers.get("if-none-match"), etag):
-            return Response(status_code=304, headers=headers)
-        if request.headers.get("range", "").count(",") >= RANGES_MAX:
-            # A server may ignore Range; the whole file is the right answer to a list of them.
-            request.scope["headers"] = [
-                (name, value) for name, value in request.scope["headers"] if name != b"range"
-            ]
-        return FileResponse(
-            self._spool.path(job.id, OUTPUT),
-            headers=headers,
-            media_type="application/jsonl",
-            filename=f"{job.id}.output.jsonl",
+        path, size = await asyncio.to_thread(self._find, job)
+        is_compressed = size > 0 and self._compresses(request)
+        headers = _headers(job, is_compressed=is_compressed)
+        if is_known(request.headers.getlist("if-none-match"), headers["ETag"]):
+            return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+        headers["Content-Type"] = "application/jsonl"
+        headers["Content-Disposition"] = f'attachment; filename="{job.id}.output.jsonl"'
+        if request.method == "HEAD":
+            return _head(headers, size)
+        if_range = request.headers.get("if-range", headers["ETag"])
+        wanted = request.headers.get("range") if if_range == headers["ETag"] else None
+        try:
+            part = part_of(wanted, size)
+        except RangeNotSatisfiable as error:
+            answer = error_answer(error)
+            answer.headers["Content-Range"] = f"bytes */{size}"
+            answer.headers["ETag"] = headers["ETag"]
+            return answer
+        return OutputBody(path, size, part, headers, self.slots, self._pool)
+
+    def _find(self, job: Job) -> tuple[Path, int]:
+        path = self._spool.path(job.id, OUTPUT)
+        size = job.output_bytes or 0
+        open_whole(path, size).close()
+        return path, size
+
+    def _compresses(self, request: Request) -> bool:
+        return (
+            self.slots.may_compress
+            and "range" not in request.headers
+            and request.scope["http_version"] != _NO_CHUNKS
+            and prefers_zstd(request.headers.getlist("accept-encoding"))
         )
 
 
-def _matches(header: str | None, etag: str) -> bool:
-    if header is None:
-        return False
-    tags = [tag.strip().removeprefix("W/") for tag in header.split(",")]
-    return "*" in tags or etag in tags
+def _headers(job: Job, *, is_compressed: bool) -> dict[str, str]:
+    digest = job.output_sha256 or ""
+    checksum = f"sha-256=:{base64.b64encode(bytes.fromhex(digest)).decode()}:"
+    headers = {
+        "ETag": f'"sha256-{digest}"',
+        "Repr-Digest": checksum,
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "private, no-transform",
+        "Vary": "Accept-Encoding",
+        # Model output is hostile: never rendered, whatever a browser thinks it is.
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+    }
+    if is_compressed:
+        headers["ETag"] = f'"sha256-{digest}-zstd"'
+        headers["Content-Encoding"] = "zstd"
+        # Repr-Digest would be that of the zstd, which nobody knows before it is made.
+        headers["Unencoded-Digest"] = headers.pop("Repr-Digest")
+        headers["Accept-Ranges"] = "none"
+    return headers
+
+
+def _head(headers: dict[str, str], size: int) -> Response:
+    answer = Response(headers=headers)
+    if "Content-Encoding" in headers:
+        del answer.headers["Content-Length"]
+    else:
+        answer.headers["Content-Length"] = str(size)
+    return answer

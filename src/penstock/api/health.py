@@ -8,8 +8,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from penstock.api.answers import json_answer
-from penstock.blobs.spool import Spool
-from penstock.errors import StorageFull
+from penstock.blobs.room import Room
 
 Ping = Callable[[], Awaitable[None]]
 
@@ -17,9 +16,9 @@ Ping = Callable[[], Awaitable[None]]
 class Health:
     """`/healthz` says that the process answers, `/readyz` that it can accept a job."""
 
-    def __init__(self, ping: Ping, spool: Spool) -> None:
+    def __init__(self, ping: Ping, room: Room) -> None:
         self._ping = ping
-        self._spool = spool
+        self._room = room
 
     def routes(self) -> list[Route]:
         """Return the routes; neither needs a key nor tells anything about tenants."""
@@ -36,9 +35,7 @@ class Health:
             await self._ping()
         except (SQLAlchemyError, OSError):
             checks["database"] = "does not answer"
-        try:
-            self._spool.check_room(0)
-        except StorageFull:
+        if await self._room.is_full():
             checks["disk"] = "full"
         good = all(state == "ok" for state in checks.values())
         status = 200 if good else 503

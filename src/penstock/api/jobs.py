@@ -1,21 +1,34 @@
 """Jobs in the terms of the domain: the dialects' only door to store and bytes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+from typing import Final, cast
 
 import msgspec
 
 from penstock.api.auth import Principal
-from penstock.api.doors import Upload
-from penstock.blobs.spool import INPUT, INPUT_INDEX, Part, Spool
+from penstock.api.doors import INPUT_URI, check_one_input, pulled
+from penstock.api.takeover import RequestBody
+from penstock.blobs.part import Part
+from penstock.blobs.room import Hold, Room
+from penstock.blobs.source import Sources
+from penstock.blobs.spool import INPUT, INPUT_INDEX, Spool
 from penstock.clock import Clock
 from penstock.core.job import Job, JobId, new_job_id
 from penstock.core.limits import Limits
 from penstock.core.models import REQUEST_QUEUE_MODEL, Model
 from penstock.core.state import TERMINAL, JobState
-from penstock.errors import Conflict, InvalidRequest, NotFound, TooLarge
-from penstock.ingest.intake import Accepted
+from penstock.errors import Conflict, InvalidRequest, NotFound
+from penstock.ingest.intake import Accepted, Envelope
+from penstock.ingest.upload import Upload
+from penstock.receive.receiver import Receiver
 from penstock.store.jobs import Jobs, Page
+
+StillWanted = Callable[[], Awaitable[None]]
+"""Raises when nobody waits for the answer any more: a job for nobody would be paid for."""
+
+ASK_BYTES: Final = 1024 * 1024
+"""What is pulled between two questions whether it is still wanted."""
 
 
 class JobDoor(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,25 +36,81 @@ class JobDoor(msgspec.Struct, frozen=True, kw_only=True):
 
     jobs: Jobs
     spool: Spool
+    room: Room
+    receiver: Receiver
     clock: Clock
     limits: Limits
     models: Mapping[str, Model]
     default_model: str
+    sources: Sources
     accepted: Callable[[], None]
     """Called after a job is committed; wakes a lifecycle in the same process."""
 
-    async def accept(self, principal: Principal, upload: Upload, body: AsyncIterator[bytes]) -> Job:
+    async def accept(
+        self,
+        principal: Principal,
+        upload: Upload,
+        body: AsyncIterable[bytes],
+        *,
+        job_id: JobId | None = None,
+        still_wanted: StillWanted | None = None,
+    ) -> Job:
         """Stream a submission in, check every line, and return the durable job.
 
         Raises a `Refused` and leaves nothing behind if anything is wrong with it; the same if the
-        caller goes away.
+        caller goes away. With a `job_id` that was remembered before, a second try of the same
+        submission cannot become a second job: the database takes an id once.
+
+        An input that lies elsewhere is pulled, as long as it is `still_wanted`.
         """
+        check_one_input(upload)
+        job_id = job_id or new_job_id()
+        found: Job | Envelope = upload.envelope
+        if upload.envelope.input_uri is None:
+            found = await self._take(principal, upload, body, job_id)
+        if isinstance(found, Envelope):
+            return await self._pull(principal, found, job_id, still_wanted)
+        return found
+
+    async def _pull(
+        self,
+        principal: Principal,
+        envelope: Envelope,
+        job_id: JobId,
+        still_wanted: StillWanted | None,
+    ) -> Job:
+        # A model that does not exist is refused before a gigabyte comes for it.
+        self._model_and_payload(envelope)
+        async with self.sources.open(envelope.input_uri or "") as source:
+            chunks = source.chunks if still_wanted is None else _while(source.chunks, still_wanted)
+            taken = await self._take(principal, pulled(source, envelope), chunks, job_id)
+        # JSONL has no place for the address of another one.
+        return cast(Job, taken)
+
+    async def _take(
+        self, principal: Principal, upload: Upload, body: AsyncIterable[bytes], job_id: JobId
+    ) -> Job | Envelope:
+        """Return the job, or what came instead of its lines."""
         upload.check_length(self.limits)
-        await asyncio.to_thread(self.spool.check_room, upload.room(self.limits))
-        job_id = new_job_id()
+        async with self.room.reserve(upload.room(self.limits)) as hold:
+            return await self._store(principal, upload, body, job_id, hold)
+
+    async def _store(
+        self,
+        principal: Principal,
+        upload: Upload,
+        body: AsyncIterable[bytes],
+        job_id: JobId,
+        hold: Hold,
+    ) -> Job | Envelope:
         parts = {name: self.spool.begin(job_id, name) for name in (INPUT, INPUT_INDEX)}
         try:
-            accepted = await self._read(upload, body, parts)
+            hold.follow(lambda: sum(part.size_bytes for part in parts.values()))
+            accepted = await self._read(upload, body, parts, hold)
+            await hold.cover(ahead_bytes=0)
+            if accepted.is_elsewhere:
+                await asyncio.to_thread(_discard, parts)
+                return accepted.envelope
             job = self._job(job_id, principal, accepted)
             # From here on the bytes are wanted; fsync blocks, so it has a thread.
             await asyncio.to_thread(self.spool.commit, job_id, parts)
@@ -87,27 +156,24 @@ class JobDoor(msgspec.Struct, frozen=True, kw_only=True):
         return job
 
     async def _read(
-        self, upload: Upload, body: AsyncIterator[bytes], parts: Mapping[str, Part]
+        self, upload: Upload, body: AsyncIterable[bytes], parts: Mapping[str, Part], hold: Hold
     ) -> Accepted:
-        intake = upload.open(
-            self.limits, write=parts[INPUT].write, write_index=parts[INPUT_INDEX].write
-        )
-        received_bytes = 0
-        async for chunk in body:
-            received_bytes += len(chunk)
-            if received_bytes > self.limits.body_bytes_max:
-                # Line breaks in base64 and headers of gzip decode to nothing, without end.
-                raise TooLarge(
-                    f"The body has more than {self.limits.body_bytes_max} bytes.",
-                    code="input_too_large",
-                    hint="Split the file into several requests.",
-                )
-            if chunk:
-                intake.feed(chunk)
-        return intake.finish()
+        paths = (parts[INPUT].path, parts[INPUT_INDEX].path)
+        # What an encoded body becomes is not known: its room grows with it, chunk by chunk.
+        if isinstance(body, RequestBody) and upload.encoding is None:
+            taken = body.take_over()
+            if taken is not None:
+                return await self.receiver.receive(upload, taken, *paths)
+
+        async def covered() -> AsyncIterator[bytes]:
+            async for chunk in body:
+                yield chunk
+                await hold.came(len(chunk))
+
+        return await self.receiver.receive(upload, covered(), *paths)
 
     def _job(self, job_id: JobId, principal: Principal, accepted: Accepted) -> Job:
-        model, payload = self._model_and_payload(accepted)
+        model, payload = self._model_and_payload(accepted.envelope)
         now = self.clock.now()
         return Job(
             id=job_id,
@@ -125,10 +191,11 @@ class JobDoor(msgspec.Struct, frozen=True, kw_only=True):
             status_detail="Stored; waiting to be sent to the provider.",
         )
 
-    def _model_and_payload(self, accepted: Accepted) -> tuple[str, dict[str, object]]:
+    def _model_and_payload(self, envelope: Envelope) -> tuple[str, dict[str, object]]:
         """Return the Gemini model and the payload to echo, from either form of the body."""
-        envelope = accepted.envelope
-        payload = dict(envelope.payload)
+        payload: dict[str, object] = dict(envelope.payload)
+        if envelope.input_uri is not None:
+            payload[INPUT_URI] = envelope.input_uri
         is_queue_model = (envelope.model or "").lower() == REQUEST_QUEUE_MODEL.lower()
         if envelope.flat:
             wanted: object = None if is_queue_model else envelope.model
@@ -154,6 +221,18 @@ class JobDoor(msgspec.Struct, frozen=True, kw_only=True):
 
 def _not_found() -> NotFound:
     return NotFound("There is no such request.", hint="GET /requests lists yours.")
+
+
+async def _while(chunks: AsyncIterator[bytes], still_wanted: StillWanted) -> AsyncIterator[bytes]:
+    """Pass chunks on as long as somebody waits for what becomes of them, to the very last."""
+    unasked_bytes = 0
+    async for chunk in chunks:
+        yield chunk
+        unasked_bytes += len(chunk)
+        if unasked_bytes >= ASK_BYTES:
+            unasked_bytes = 0
+            await still_wanted()
+    await still_wanted()
 
 
 def _discard(parts: Mapping[str, Part]) -> None:

@@ -8,13 +8,15 @@ from starlette.routing import Route
 
 from penstock import __version__
 from penstock.api.answers import json_answer
-from penstock.api.doors import MODEL_HEADER, Form
+from penstock.api.doors import INPUT_URI, MODEL_HEADER
 from penstock.api.jobs import JobDoor
 from penstock.api.openapi_schemas import SCHEMAS
 from penstock.api.reference_page import STYLE, page
 from penstock.api.request_queue_record import DOWNLOAD_PATH
+from penstock.api.upload_fields import COMPLETE, LENGTH, LIMIT, OFFSET, PARTIAL_TYPE
 from penstock.core.models import REQUEST_QUEUE_MODEL
 from penstock.ingest.compressed import ENCODINGS
+from penstock.ingest.upload import Form
 
 Json = dict[str, Any]
 
@@ -52,7 +54,7 @@ class Reference:
 
 def document(door: JobDoor) -> Json:
     """Return the OpenAPI document of this server: its models and limits are in it."""
-    paths = {**_requests(door), **_models(), **_files(), **_health()}
+    paths = {**_requests(door), **_uploads(door), **_models(), **_files(), **_health()}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -87,7 +89,11 @@ def document(door: JobDoor) -> Json:
                     ("Conflict", "The request has ended."),
                     ("TooLarge", "Over a limit in bytes or lines."),
                     ("UnsupportedMedia", "The body has a Content-Encoding that is not read."),
+                    ("Locked", "Another request is working on the upload."),
+                    ("TooMany", "The organisation has as many unfinished uploads as it may have."),
+                    ("SourceRefused", "What input_uri names cannot be read."),
                     ("Unavailable", "Not now; see Retry-After."),
+                    ("StorageFull", "No room for the upload; see Retry-After."),
                 )
             },
             "schemas": SCHEMAS,
@@ -105,13 +111,25 @@ def _submit(door: JobDoor) -> Json:
         "The input comes as a string in JSON, as the JSONL itself, or as a file in a form; a type "
         f"that is not listed counts as JSON. Each may be compressed ({', '.join(ENCODINGS)}).",
         {"200": _answer("The request record.", "Record")},
-        ("Invalid", "Unauthenticated", "Forbidden", "TooLarge", "UnsupportedMedia", "Unavailable"),
+        (
+            "Invalid",
+            "Unauthenticated",
+            "Forbidden",
+            "TooLarge",
+            "UnsupportedMedia",
+            "SourceRefused",
+            "Unavailable",
+            "StorageFull",
+        ),
     )
     elsewhere = "The Gemini model, unless the body is JSON, which names it inside."
     submit["parameters"] += [
         _parameter("Content-Encoding", "header", "Of the body.", {"enum": list(ENCODINGS)}),
         _parameter("model", "query", elsewhere, {"type": "string"}),
         _parameter(MODEL_HEADER, "header", "The same as model.", {"type": "string"}),
+        _parameter(
+            INPUT_URI, "query", "Where the JSONL lies; the body is empty then.", {"type": "string"}
+        ),
         {
             **_parameter(
                 "options",
@@ -178,6 +196,83 @@ def _requests(door: JobDoor) -> Json:
     }
 
 
+def _uploads(door: JobDoor) -> Json:
+    refusals = ("Unauthenticated", "Forbidden", "NotFound")
+    create = _operation(
+        "createUpload",
+        "Begin a submission in pieces",
+        "Headers and query as for POST /requests; the body, if any, is the first piece. Goes on "
+        f"with PATCH at Location for {door.limits.upload_seconds_max} seconds. Resumable Uploads "
+        "for HTTP, draft-ietf-httpbis-resumable-upload-12, without 104 answers.",
+        {
+            "200": _answer("The body was the whole: the request record.", "Record"),
+            "201": _described(
+                "Begun; Location is the upload's address.", "Location", OFFSET, LIMIT
+            ),
+        },
+        ("Invalid", *refusals[:2], "TooLarge", "UnsupportedMedia", "TooMany", "Unavailable"),
+    )
+    create["parameters"] += [_COMPLETE, _LENGTH]
+    limits = _operation(
+        "getUploadLimits",
+        "Limits of an upload",
+        "",
+        {"204": _described("max-size in bytes, max-age in seconds.", LIMIT)},
+        refusals[:2],
+    )
+    offset = _operation(
+        "getUploadOffset",
+        "Where to go on",
+        "HEAD gives the same. Ends a piece that is still coming; what it brought is counted.",
+        {"204": _described("The bytes that are stored.", OFFSET, COMPLETE, LENGTH, LIMIT)},
+        ("Invalid", *refusals),
+    )
+    cancel = _operation(
+        "deleteUpload",
+        "Remove an upload",
+        "A job that was made of it stays.",
+        {"204": {"description": "Removed."}},
+        (*refusals, "Locked"),
+    )
+    return {
+        f"{_BASE}/uploads": {"post": create, "options": limits},
+        f"{_BASE}/uploads/{{upload_id}}": {
+            "parameters": [
+                {
+                    **_parameter("upload_id", "path", "The upload's id.", {"type": "string"}),
+                    "required": True,
+                }
+            ],
+            "get": offset,
+            "patch": _append(refusals),
+            "delete": cancel,
+        },
+    }
+
+
+def _append(refusals: tuple[str, ...]) -> Json:
+    append = _operation(
+        "appendUpload",
+        "Send a piece",
+        "What came before a cut is stored: ask for the offset and go on. The last piece answers as "
+        "POST /requests does; sent again, it gives the same job. A refusal of the whole, or bytes "
+        "beyond what was announced, remove the upload.",
+        {
+            "200": _answer("It was the last piece: the request record.", "Record"),
+            "204": _described("Stored.", OFFSET, COMPLETE, LENGTH, LIMIT),
+        },
+        ("Invalid", *refusals, "Conflict", "TooLarge", "UnsupportedMedia", "Locked", "Unavailable"),
+    )
+    begins = _parameter(OFFSET, "header", "Where the piece begins.", {"type": "integer"})
+    append["parameters"] += [{**begins, "required": True}, _COMPLETE, _LENGTH]
+    piece = {"type": "string", "format": "binary", "description": "Bytes of the whole."}
+    append["requestBody"] = {
+        "required": True,
+        "content": {PARTIAL_TYPE: {"schema": piece, "example": "…"}},
+    }
+    return append
+
+
 def _cancel(name: str) -> Json:
     return _operation(
         name,
@@ -225,12 +320,18 @@ def _files() -> Json:
             "get": {
                 "operationId": "downloadOutput",
                 "summary": "Download the output",
-                "description": "output_url is such a link, signed and expiring; it needs no key.",
+                "description": (
+                    "output_url is such a link, signed and expiring; it needs no key. With "
+                    "`Accept-Encoding: zstd` the bytes come compressed, with an ETag of their "
+                    "own; a range is always one of the plain bytes. A cut download goes on with "
+                    "`Range` and `If-Range`."
+                ),
                 "security": [],
                 "parameters": [
                     _parameter("expires", "query", "Unix seconds.", {"type": "integer"}),
                     _parameter("signature", "query", "Ours.", {"type": "string"}),
                     _parameter("Range", "header", "One range of bytes.", {"type": "string"}),
+                    _parameter("If-Range", "header", "The ETag so far.", {"type": "string"}),
                 ],
                 "responses": {
                     "200": {"description": "Line k answers line k.", "content": content},
@@ -238,6 +339,7 @@ def _files() -> Json:
                     "304": {"description": "Unchanged."},
                     "403": {"$ref": "#/components/responses/Forbidden"},
                     "416": {"description": "The range is outside the file."},
+                    "503": {"description": "Too many downloads run; see Retry-After."},
                 },
             },
         }
@@ -276,7 +378,11 @@ def _operation(
         "Conflict": "409",
         "TooLarge": "413",
         "UnsupportedMedia": "415",
+        "Locked": "423",
+        "TooMany": "429",
+        "SourceRefused": "422",
         "Unavailable": "503",
+        "StorageFull": "507",
     }
     refused = {
         codes[refusal]: {"$ref": f"#/components/responses/{refusal}"} for refusal in refusals
@@ -294,9 +400,25 @@ def _parameter(name: str, place: str, description: str, schema: Json) -> Json:
     return {"name": name, "in": place, "description": description, "schema": schema}
 
 
+def _described(description: str, *headers: str) -> Json:
+    return {
+        "description": description,
+        "headers": {name: {"schema": {"type": "string"}} for name in headers},
+    }
+
+
 def _answer(description: str, schema: str) -> Json:
     reference = {"$ref": f"#/components/schemas/{schema}"}
     return {
         "description": description,
         "content": {"application/json": {"schema": reference}},
     }
+
+
+_COMPLETE: Final = {
+    **_parameter(
+        COMPLETE, "header", "?1 with the last piece, ?0 with the others.", {"enum": ["?1", "?0"]}
+    ),
+    "required": True,
+}
+_LENGTH: Final = _parameter(LENGTH, "header", "Bytes of the whole.", {"type": "integer"})

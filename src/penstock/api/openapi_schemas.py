@@ -112,17 +112,30 @@ _UPLOAD: Final = {
     "oneOf": [{"required": ["file"]}, {"required": ["input_data"]}],
 }
 
+_INPUT_URI: Final = {
+    "type": "string",
+    "description": "Where the JSONL lies instead: gs://bucket/name or https://host/path, if the "
+    "operator allows it. Pulled while you wait, and checked as if it had been sent; .gz and .zst "
+    "are decompressed.",
+}
+
 _SUBMISSION: Final = {
-    "description": "input_data is the input as one string.",
+    "description": "input_data is the input as one string, input_uri the address of it; send one.",
     "oneOf": [
         _object(
             {
                 "model": _TEXT,
-                "payload": _object({"model": _TEXT, "input_data": _INPUT_DATA}, ["input_data"]),
+                "payload": {
+                    **_object(
+                        {"model": _TEXT, "input_data": _INPUT_DATA, "input_uri": _INPUT_URI}, []
+                    ),
+                    "oneOf": [{"required": ["input_data"]}, {"required": ["input_uri"]}],
+                },
             },
             ["payload"],
         ),
         _object({"model": _TEXT, "input_data": _INPUT_DATA}, ["input_data"]),
+        _object({"model": _TEXT, "input_uri": _INPUT_URI}, ["input_uri"]),
     ],
 }
 

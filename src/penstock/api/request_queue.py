@@ -10,7 +10,7 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -19,6 +19,7 @@ from penstock.api.auth import Authenticator, Principal
 from penstock.api.doors import read_head
 from penstock.api.jobs import JobDoor
 from penstock.api.request_queue_record import Renderer, model_detail
+from penstock.api.takeover import RequestBody
 from penstock.core.models import REQUEST_QUEUE_MODEL
 from penstock.core.state import states_of
 from penstock.errors import InvalidRequest, NotFound
@@ -62,7 +63,14 @@ class RequestQueue:
         """Accept a job; 200 means that its bytes and its row are durable."""
         principal = await self._principal(request)
         upload = read_head(request.headers, request.query_params)
-        job = await self._door.accept(principal, upload, request.stream())
+
+        async def still_wanted() -> None:
+            if await request.is_disconnected():
+                raise ClientDisconnect
+
+        job = await self._door.accept(
+            principal, upload, RequestBody(request), still_wanted=still_wanted
+        )
         return json_answer(self._renderer.record(job, request))
 
     async def get(self, request: Request) -> Response:

@@ -6,9 +6,9 @@ Cloud Storage states for the object, read by one small JSON call.
 """
 
 import base64
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 import google_crc32c
@@ -49,6 +49,14 @@ class Stat(msgspec.Struct, frozen=True, kw_only=True):
     size: int
     crc32c: str | None = None
     """Base64 of four big-endian bytes."""
+
+
+class Pinned(msgspec.Struct, frozen=True, kw_only=True):
+    """One object as it was at one moment; what replaces it later is another generation."""
+
+    stat: Stat
+    generation: str
+    content_encoding: str | None
 
 
 class Bucket:
@@ -123,11 +131,23 @@ class Bucket:
 
     async def stat(self, name: str) -> Stat:
         """Return size and CRC32C; raise `BlobMissing` if there is no such object."""
+        return _stat(await self._describe(name, "name,size,crc32c"))
+
+    async def pin(self, name: str) -> Pinned:
+        """Return what identifies the object as it is now; raises what `stat` raises."""
+        answer = await self._describe(name, "name,size,crc32c,generation,contentEncoding")
+        return Pinned(
+            stat=_stat(answer),
+            generation=str(answer["generation"]),
+            content_encoding=answer.get("contentEncoding") or None,
+        )
+
+    async def _describe(self, name: str, fields: str) -> dict[str, Any]:
         url = f"{self._url}/storage/v1/b/{self.name}/o/{quote(name, safe='')}"
         try:
             response = await self._http.get(
                 url,
-                params={"fields": "name,size,crc32c"},
+                params={"fields": fields},
                 headers={"Authorization": f"Bearer {await self._token()}"},
             )
         except httpx2.HTTPError as error:
@@ -136,8 +156,8 @@ class Bucket:
             raise BlobMissing(f"{self.uri(name)} does not exist.")
         if response.status_code != httpx2.codes.OK:
             raise _http_error(response.status_code, f"read {self.uri(name)}")
-        answer = response.json()
-        return Stat(name=answer["name"], size=int(answer["size"]), crc32c=answer.get("crc32c"))
+        answer: dict[str, Any] = response.json()
+        return answer
 
     async def list(self, prefix: str) -> list[str]:
         """Return the names below a prefix, sorted."""
@@ -151,14 +171,21 @@ class Bucket:
         return sorted(names)
 
     # obstore raises Python's own FileNotFoundError for a missing object, not its NotFoundError.
-    async def read(self, name: str) -> AsyncIterator[bytes]:
-        """Yield an object's bytes; raise `BlobCorrupt` at the end if their CRC32C is wrong."""
-        stat = await self.stat(name)
+    async def read(self, name: str, pinned: Pinned | None = None) -> AsyncGenerator[bytes, None]:
+        """Yield an object's bytes; raise `BlobCorrupt` at the end if their CRC32C is wrong.
+
+        A pinned object is read as it was then, or not at all.
+        """
+        stat = await self.stat(name) if pinned is None else pinned.stat
         checksum = google_crc32c.Checksum()
         size = 0
         await self._renew()
         try:
-            answer = await obstore.get_async(self._store, name)
+            answer = await obstore.get_async(
+                self._store,
+                name,
+                options=None if pinned is None else {"version": pinned.generation},
+            )
             async for chunk in answer.stream(min_chunk_size=READ_BYTES):
                 await self._renew()
                 block = bytes(chunk)
@@ -198,6 +225,10 @@ class Bucket:
 
     async def _renew(self) -> None:
         self._fresh_token = await self._token()
+
+
+def _stat(answer: dict[str, Any]) -> Stat:
+    return Stat(name=answer["name"], size=int(answer["size"]), crc32c=answer.get("crc32c"))
 
 
 def _http_error(status: int, doing: str) -> ProviderError:

@@ -8,60 +8,37 @@ without a row (removed by `lifecycle/prune`).
 
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
-from penstock.errors import BlobMissing, StorageFull
+from penstock.blobs.part import Part, sync_directory
+from penstock.blobs.room import DiskUse
+from penstock.errors import BlobMissing
 
 INPUT: Final = "input.jsonl"
 INPUT_INDEX: Final = "input.idx"
 OUTPUT: Final = "output.jsonl"
 
-FREE_BYTES_MIN: Final = 256 * 1024 * 1024
-"""Below this an upload is not begun: the database needs room to record what already runs."""
-
-
-class Part:
-    """A file that is being written and does not exist yet for anybody else."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._file: IO[bytes] = path.open("wb", buffering=0)
-
-    def write(self, data: bytes) -> None:
-        """Append all of `data`; an error of the disk surfaces here, not at the end."""
-        view = memoryview(data)
-        try:
-            while view:
-                view = view[self._file.write(view) :]
-        except OSError as error:
-            raise _full(error) from error
-
-    def sync(self) -> None:
-        """Make the bytes durable and close the file."""
-        try:
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            raise _full(error) from error
-        finally:
-            self._file.close()
-
-    def discard(self) -> None:
-        """Remove the file; nothing happens if it is gone already."""
-        self._file.close()
-        self.path.unlink(missing_ok=True)
-
 
 class Spool:
-    """The directory; every method blocks, so the event loop calls them in a thread."""
+    """The directory; every method blocks, so the event loop calls them in a thread.
 
-    def __init__(self, root: Path) -> None:
+    Only one that `is_counted` knows how much it stores: looking through all jobs takes a while.
+    """
+
+    def __init__(self, root: Path, *, is_counted: bool = False) -> None:
         self._incoming = root / "incoming"
         self._jobs = root / "jobs"
         for folder in (root, self._incoming, self._jobs):
             folder.mkdir(parents=True, exist_ok=True)
+        # Resumable uploads lie beside this spool's own files (`blobs/partial`).
+        self._unfinished = (self._incoming, root / "uploads")
+        self._is_counted = is_counted
+        self._counting = threading.Lock()
+        self._jobs_bytes = _size(self._jobs) if is_counted else 0
 
     def clear_incoming(self) -> int:
         """Remove what an earlier process left half written; return how many files."""
@@ -70,15 +47,13 @@ class Spool:
             path.unlink(missing_ok=True)
         return len(left)
 
-    def check_room(self, bytes_expected: int) -> None:
-        """Raise `StorageFull` unless the disk can take `bytes_expected` more."""
-        free = shutil.disk_usage(self._incoming).free
-        if free < bytes_expected + FREE_BYTES_MIN:
-            raise StorageFull(
-                f"The server has {free} bytes free and needs {bytes_expected + FREE_BYTES_MIN}.",
-                hint="Try again later, or tell the operator to make room.",
-                retry_after_seconds=60,
-            )
+    def measure(self) -> DiskUse:
+        """Return the use of the disk; `stored_bytes` is 0 for a spool that is not counted."""
+        disk = shutil.disk_usage(self._incoming)
+        stored = 0
+        if self._is_counted:
+            stored = self._jobs_bytes + sum(_size(folder) for folder in self._unfinished)
+        return DiskUse(total_bytes=disk.total, free_bytes=disk.free, stored_bytes=stored)
 
     def begin(self, job_id: str, name: str) -> Part:
         """Begin a file of a job."""
@@ -90,10 +65,12 @@ class Spool:
         for part in parts.values():
             part.sync()
         folder.mkdir(exist_ok=True)
+        before = self._counted(folder)
         for name, part in parts.items():
             part.path.rename(folder / name)
+        self._count(self._counted(folder) - before)
         for directory in (folder, self._jobs, self._incoming):
-            _sync_directory(directory)
+            sync_directory(directory)
 
     def path(self, job_id: str, name: str) -> Path:
         """Return the path of a committed file; raise `BlobMissing` if it is not there."""
@@ -109,27 +86,31 @@ class Spool:
     def remove_job(self, job_id: str) -> None:
         """Remove all files of a job."""
         folder = self._jobs / job_id
+        before = self._counted(folder)
         with suppress(FileNotFoundError):
             shutil.rmtree(folder)
-        _sync_directory(self._jobs)
+        self._count(-before)
+        sync_directory(self._jobs)
 
     def job_ids(self) -> Iterator[str]:
         """Yield the ids of all jobs that have a folder."""
         for entry in os.scandir(self._jobs):
             yield entry.name
 
+    def _counted(self, folder: Path) -> int:
+        return _size(folder) if self._is_counted else 0
 
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    def _count(self, more_bytes: int) -> None:
+        # Uploads and collects commit in threads of their own.
+        with self._counting:
+            self._jobs_bytes += more_bytes
 
 
-def _full(error: OSError) -> StorageFull:
-    return StorageFull(
-        f"The server could not write: {error.strerror}.",
-        hint="Nothing was stored. Try again later, or tell the operator to make room.",
-        retry_after_seconds=60,
-    )
+def _size(folder: Path) -> int:
+    """Return the bytes of all files below a folder; those that vanish meanwhile have none."""
+    total = 0
+    for path, _folders, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += (Path(path) / name).stat().st_size
+    return total

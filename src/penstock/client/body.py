@@ -68,15 +68,16 @@ def _reads(
     while data := file.read(READ_BYTES):
         sent += len(data)
         if size is not None and sent > size:
-            raise _changed(size)
+            raise changed(size)
         yield data
         if on_sent is not None:
             on_sent(sent)
     if size is not None and sent < size:
-        raise _changed(size)
+        raise changed(size)
 
 
-def _changed(size: int) -> InputChanged:
+def changed(size: int) -> InputChanged:
+    """Return the error for a file that does not have its size any more."""
     return InputChanged(
         f"the file changed while it was being sent; it had {size:,} bytes at the start",
         hint="wait until nothing writes to it, then submit again; nothing has been stored",

@@ -24,6 +24,7 @@ from penstock.client.errors import (
     StillRunning,
 )
 from penstock.client.models import Download, Job, JobPage, ModelPage
+from penstock.client.pieces import PIECES_FROM_BYTES, Source, submit_in_pieces
 from penstock.client.wire import Wire
 
 T = TypeVar("T")
@@ -41,8 +42,9 @@ _HEADER_VALUE: Final = re.compile(r"[\x21-\x7e]+")
 class Client:
     """A connection to one Penstock server; close it, or use it as a context manager.
 
-    Only reads are ever repeated by themselves. A submission or a cancel is sent once: when its
-    answer is lost, ConnectionFailed says so and the list of jobs tells what became of it.
+    Only what cannot be doubled is ever repeated by itself: reads, and the submission of a file of
+    8 MiB or more, which goes on after a cut. A smaller submission or a cancel is sent once: when
+    its answer is lost, ConnectionFailed says so and the list of jobs tells what became of it.
     """
 
     def __init__(
@@ -86,18 +88,24 @@ class Client:
         """Send a JSONL file, or what is left of an open one, and return the accepted job.
 
         The file is read in small pieces while it is sent. An answer means that the server has it
-        durably. Raises InputInvalid with every bad line's place when lines are wrong.
+        durably. Raises InputInvalid with every bad line's place when lines are wrong. A large file
+        in base64, the default, is sent as it is instead, and goes on where it was cut.
         """
         if isinstance(file, (str, os.PathLike)):
             with Path(file).open("rb") as source:
                 return self.submit(source, model=model, encoding=encoding, on_progress=on_progress)
         size = _size(file)
+        on_sent = None if on_progress is None else lambda sent: on_progress(sent, size)
+        if size is not None and size >= PIECES_FROM_BYTES and encoding == "base64":
+            pieces = Source(file, file.tell(), size)
+            content = submit_in_pieces(self._wire, pieces, model, on_sent)
+            if content is not None:
+                return _decode(content, Job)
         headers = {"Content-Type": "application/json"}
         if size is not None and encoding == "base64":
             headers["Content-Length"] = str(body_bytes(model, size))
-        on_sent = None if on_progress is None else lambda sent: on_progress(sent, size)
-        content = body(file, model, encoding=encoding, size=size, on_sent=on_sent)
-        return _decode(self._wire.post("/requests", content=content, headers=headers), Job)
+        form = body(file, model, encoding=encoding, size=size, on_sent=on_sent)
+        return _decode(self._wire.post("/requests", content=form, headers=headers), Job)
 
     def get(self, request_id: str) -> Job:
         """Return the job as it is now."""

@@ -92,6 +92,25 @@ class Wire:
             timeout.read = max(SUBMIT_READ_SECONDS, timeout.read or 0.0)
         return _content(self._send("POST", path, content=content, headers=headers, timeout=timeout))
 
+    def exchange(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+        content: Iterator[bytes] | None = None,
+    ) -> httpx2.Response:
+        """Send once and return the answer; an error becomes ours."""
+        timeout = httpx2.Timeout(self._pool.timeout)
+        timeout.read = max(SUBMIT_READ_SECONDS, timeout.read or 0.0)
+        response = self._send(
+            method, path, headers=headers, params=params, content=content, timeout=timeout
+        )
+        if not response.is_success:
+            raise error_from(response.status_code, response.content)
+        return response
+
     @contextmanager
     def stream(self, url: str, headers: Mapping[str, str]) -> Iterator[httpx2.Response]:
         """Open any address without the key; redirects are followed, errors are raised as ours.

@@ -24,6 +24,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     line_bytes_max: int = 67_108_864
     """One line of the input, 64 MiB; a line is held in memory while it is checked."""
 
+    line_values_max: int = 524_288
+    """Values in one line, against a line of braces that becomes gigabytes when it is parsed. No
+    line of less than a MiB can hold more."""
+
     json_depth_max: int = 64
     """Nesting of objects and arrays in one line, against nesting bombs."""
 
@@ -42,11 +46,26 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     compression_ratio_max: int = 100
     """Bytes that one byte of a compressed body may become, judged from the first MiB on."""
 
+    uploads_open_max: int = 100
+    """Unfinished resumable uploads that one organisation may have."""
+
+    upload_seconds_max: int = 24 * 3600
+    """From the start of a resumable upload until what is left of it is removed."""
+
     queue_seconds_max: int = 72 * 3600
     """From accepted until the provider runs it."""
 
     run_seconds_max: int = 24 * 3600
     """From the provider's start until its end."""
+
+    source_connect_seconds_max: float = 10.0
+    """To find and reach the server of an `input_uri`."""
+
+    source_idle_seconds_max: float = 30.0
+    """Without a byte from the server of an `input_uri`."""
+
+    source_seconds_max: float = 3_600.0
+    """From the first to the last byte of an `input_uri`; its caller waits that long."""
 
     header_bytes_max: int = 16_384
     """Request line and headers of one HTTP request."""
@@ -59,6 +78,16 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     body_bytes_per_second_min: int = 1_024
     """Average rate of a body after `idle_seconds_max` of grace."""
+
+    unread_seconds_max: float = 60.0
+    """Without the client taking a byte of an answer; then the connection is cut (on Linux)."""
+
+    downloads_concurrency_max: int = 64
+    """Outputs sent at the same time; one more gets 503 and when to try again. Each holds three
+    file descriptors."""
+
+    downloads_compressed_max: int = 4
+    """Of these, compressed on the way; one more comes uncompressed. Each holds about 4 MB."""
 
     @property
     def body_bytes_max(self) -> int:

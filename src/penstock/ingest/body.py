@@ -30,11 +30,15 @@ _VALUE_STARTS: Final = b'["-0123456789tfn'
 
 _FLAT_INPUT: Final = ("input_data",)
 _NESTED_INPUT: Final = ("payload", "input_data")
+_FLAT_URI: Final = ("input_uri",)
+_NESTED_URI: Final = ("payload", "input_uri")
 _STRING_PLACES: Final[dict[tuple[str | None, ...], str]] = {
     ("model",): "model_not_a_string",
     ("payload", "model"): "model_not_a_string",
     _FLAT_INPUT: "input_data_not_a_string",
     _NESTED_INPUT: "input_data_not_a_string",
+    _FLAT_URI: "input_uri_not_a_string",
+    _NESTED_URI: "input_uri_not_a_string",
 }
 
 
@@ -58,10 +62,12 @@ class InputSink(Protocol):
 
 
 class Members(msgspec.Struct, frozen=True, kw_only=True):
-    """The body without `input_data`: its top-level members, and which form it has."""
+    """The body without its input: its top-level members, and which form it has."""
 
     top: dict[str, Any]
     flat: bool
+    input_uri: str | None = None
+    """Where the input lies instead of in the body."""
 
 
 class Body:
@@ -227,11 +233,17 @@ class Body:
         depth = len(self._keys)
         if depth == 1:
             self._remember(self._top, key)
-            if {"payload", "input_data"} <= self._top:
-                message = "`payload` and a top-level `input_data` exclude each other"
-                self._refuse("ambiguous_input", message, offset=self._token_offset)
+            self._exclude(("payload", "input_data", "input_uri"), self._top, "a top-level ")
         elif self._keys[:-1] == ["payload"]:
             self._remember(self._inner, key)
+            self._exclude(("input_data", "input_uri"), self._inner, "")
+
+    def _exclude(self, places: tuple[str, ...], seen: set[str], where: str) -> None:
+        """Refuse the second place for an input as soon as its name is read."""
+        taken = [place for place in places if place in seen]
+        if len(taken) > 1:
+            message = f"`{taken[0]}` and {where}`{taken[1]}` exclude each other"
+            self._refuse("ambiguous_input", message, offset=self._token_offset)
 
     def _remember(self, seen: set[str], key: str) -> None:
         if key in seen:
@@ -261,11 +273,18 @@ class Body:
     def _complete(self) -> None:
         """The object is closed: all that is known about it is certain now."""
         self._state = self._after
-        if self._flat is None:
-            self._refuse("missing_input_data", "there is no `input_data` in `payload`")
         top = orjson.loads(self._text)
-        del (top if self._flat else top["payload"])["input_data"]
-        self._members = Members(top=top, flat=self._flat)
+        if self._flat is not None:
+            del (top if self._flat else top["payload"])["input_data"]
+            self._members = Members(top=top, flat=self._flat)
+        elif "input_uri" in self._top:
+            self._members = Members(top=top, flat=True, input_uri=top.pop("input_uri"))
+        elif "input_uri" in self._inner:
+            uri = top["payload"].pop("input_uri")
+            self._members = Members(top=top, flat=False, input_uri=uri)
+        else:
+            message = "there is no `input_data` and no `input_uri` in `payload`"
+            self._refuse("missing_input_data", message)
 
     def _after(self, byte: int) -> None:
         if byte not in _SPACE:
@@ -290,9 +309,10 @@ _EXAMPLE: Final = (
 _HINTS: Final = {
     "not_an_object": f"Send {_EXAMPLE}.",
     "missing_input_data": f"Send {_EXAMPLE}.",
-    "ambiguous_input": "Send `input_data` once, inside `payload`.",
+    "ambiguous_input": "Send `input_data` or `input_uri`, one of them once, inside `payload`.",
     "duplicate_member": "Send each member once; which one counts would be a guess.",
     "input_data_not_a_string": "Send the JSONL as one JSON string, or base64 of it.",
+    "input_uri_not_a_string": "Send one address, like gs://bucket/name or https://host/path.",
     "payload_not_an_object": f"Send {_EXAMPLE}.",
     "model_not_a_string": 'Name a model, such as "gemini-3-flash-preview", or leave it out.',
     "nesting_too_deep": "Nothing outside `input_data` needs that.",

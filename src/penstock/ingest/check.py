@@ -1,24 +1,29 @@
 """One line -> what is wrong with it, or nothing.
 
-There are two ways through. `LineCheck.passes` judges a block of lines at several hundred megabytes
-a second with a few passes in C; it is allowed to say no to a good line, never yes to a bad one.
-`LineCheck.problem` judges one line exactly and says where and why.
+There are three ways through, each exact where it answers and handing on what it does not know:
 
-No parser is sound alone. msgspec skips what it is not asked for without looking at its UTF-8, takes
-two values on one line, and gives up at a depth that depends on the caller's stack. orjson turns
-integers beyond 64 bits into floats. json takes NaN and lone surrogates. Hence: msgspec for the
-grammar and the shape, our own look at UTF-8, framing, depth and numbers, orjson for the words of a
-refusal.
+1. `PlainLines` (`plain.py`) takes a block of short, ordinary lines with a few calls into C.
+2. `LineCheck.is_plainly_good` parses one line into objects and looks at them. It says no to lines
+   that are too long to be parsed and to lines nested deeply.
+3. `LineCheck.problem` judges any line and says where and why.
 
-Verdicts on what JSON leaves open: duplicate members are accepted and the last one counts, as in
-every parser behind us; `1e-400` is zero; integers must fit int64 or uint64 and floats a double.
+No parser is sound alone. jiter takes numbers that nothing else can hold, and builds objects twenty
+times as large as their text. msgspec skips what it is not asked for without looking at its UTF-8
+and lets the last of two members win. orjson turns integers beyond 64 bits into floats. json takes
+NaN and lone surrogates. Hence: jiter for grammar, encoding and members that stand twice, our own
+look at numbers, depth and shape; msgspec for lines that are not to be built; orjson for the words
+of a refusal.
+
+Verdicts on what JSON leaves open: a member that stands twice is refused, because parsers differ in
+which one counts; `1e-400` is zero; integers must fit int64 or uint64 and floats a double.
 """
 
 import math
 import re
 from collections.abc import Sequence
-from typing import Annotated, Final
+from typing import Any, Final, TypeAlias
 
+import jiter
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
@@ -26,39 +31,43 @@ from penstock.core.limits import Limits
 from penstock.errors import Problem
 from penstock.ingest.decode import first_bad_utf8
 from penstock.ingest.explain import Verdict, syntax_verdict
-from penstock.ingest.spot import Keys, column, excerpt, json_path, keys_at, keys_of, locate, values
+from penstock.ingest.outline import deeper, marks_of, objects_deeper, values_most, without_texts
+from penstock.ingest.plain import PLAIN_LEVELS, PlainLines
+from penstock.ingest.spot import (
+    Keys,
+    column,
+    duplicate_at,
+    escaped,
+    excerpt,
+    json_path,
+    keys_at,
+    keys_of,
+    locate,
+    values,
+)
 
 JSON_SPACE: Final = b" \t\r"
 """White space that JSON knows, without the line feed that ends a line."""
 
 UTF8_BOM: Final = b"\xef\xbb\xbf"
 
-FAST_BYTES: Final = 1_048_576
-"""Blocks larger than this are judged line by line: decoding them would build large lists."""
+PARSED_BYTES: Final = 1_048_576
+"""Lines longer than this are not built: what they become would be many times their size."""
 
-PARSER_DEPTH_MAX: Final = 512
-"""A deeper limit could not be kept: the parsers recurse, on a stack that others use too."""
+QUOTES_MAX: Final = 65_536
+"""Lines with more quotes keep their texts, because emptying them one by one would take longer."""
+
+PARSER_DEPTH_MAX: Final = 128
+"""A deeper limit could not be kept: jiter ends at 200, and the others recurse on a shared stack."""
+
+ROLES: Final = ("user", "model", "function")
+"""Who may speak in `contents`; the provider takes the first two, and the third for the answers of
+functions. No role at all means the user."""
 
 _RESERVED: Final = ("status", "response", "processed_time")
-
-# No value satisfies this, so a member of this type refuses every line that has it.
-_Never = Annotated[int, msgspec.Meta(gt=1, lt=0)]
-
-
-class _AnyObject(msgspec.Struct, gc=False):
-    """An object whose members are skipped."""
-
-
-class _GoodRequest(msgspec.Struct, gc=False):
-    contents: Annotated[list[_AnyObject], msgspec.Meta(min_length=1)]
-    config: _Never = 0
-
-
-class _GoodLine(msgspec.Struct, gc=False):
-    request: _GoodRequest
-    status: _Never = 0
-    response: _Never = 0
-    processed_time: _Never = 0
+_NOT_OF_A_LINE: Final = frozenset(_RESERVED)
+_ROLE_CHARACTERS: Final = 40
+_KNOWN_ROLES: Final = frozenset((*ROLES, "", None))
 
 
 class _Line(msgspec.Struct, gc=False):
@@ -77,31 +86,24 @@ class _Request(msgspec.Struct, gc=False):
     messages: Raw | UnsetType = UNSET
 
 
-_GOOD: Final = msgspec.json.Decoder(_GoodLine)
+class _Content(msgspec.Struct, gc=False):
+    role: Raw | UnsetType = UNSET
+
+
 _GRAMMAR: Final = msgspec.json.Decoder(Raw)
 _LINE: Final = msgspec.json.Decoder(_Line)
 _REQUEST: Final = msgspec.json.Decoder(_Request)
+_ELEMENTS: Final = msgspec.json.Decoder(list[Raw])
+_CONTENT: Final = msgspec.json.Decoder(_Content)
 
-_CLOSED: Final = (b"}", b"}\r")
-_EMPTY_ARRAY: Final = re.compile(rb"\[\s*\]")
 _NUMBER: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|-?[0-9][0-9.eE+-]*+', re.DOTALL)
-_OPENERS_BY_LINE: Final = bytes(byte for byte in range(256) if byte not in b"{[\n")
-_MARKS_TO_BRACES: Final = bytes.maketrans(b"[]", b"{}")
-_NOT_MARKS: Final = bytes(byte for byte in range(256) if byte not in b'{}[]"')
+Tree: TypeAlias = Any
+"""What jiter makes of a line."""
 
-# A number that leaves its range has 19 digits in a row or an exponent of three digits. Made alike,
-# both are plain substrings; a regular expression would be twenty times slower. Deleting letters to
-# have less to search is slower too: the processor cannot guess which byte stays.
-_DIGITS_ALIKE: Final = bytes.maketrans(b"123456789+E", b"0000000000e")
-_LONG_DIGITS: Final = b"0" * 19
-_LONG_EXPONENT: Final = b"0e000"
-_NUMBER_CHARACTERS: Final = b"0e.-"
-_NUMBER_LOOK_BACK: Final = 400
-_BEFORE_NUMBER: Final = b":,[ \t\r\n"
 _INTEGERS: Final = range(-(2**63), 2**64)
+_INTEGER_MIN: Final = -(2**63)
+_INTEGER_MAX: Final = 2**64 - 1
 _INTEGER_CHARACTERS_MAX: Final = 20
-_CANDIDATES_FREE: Final = 64
-_CANDIDATE_EVERY_BYTES: Final = 4_096
 
 
 def number_in_range(token: bytes) -> bool:
@@ -112,82 +114,37 @@ def number_in_range(token: bytes) -> bool:
     return len(token) <= _INTEGER_CHARACTERS_MAX and int(token) in _INTEGERS
 
 
-def _may_hold_wide_number(text: bytes) -> bool:
-    """Look for digits that could be a number out of range; base64 and prose rarely mislead it."""
-    shapes = text.translate(_DIGITS_ALIKE)
-    if _LONG_DIGITS in shapes:
-        return True
-    left = _CANDIDATES_FREE + len(shapes) // _CANDIDATE_EVERY_BYTES
-    at = shapes.find(_LONG_EXPONENT)
-    while at >= 0:
-        before = shapes[max(0, at - _NUMBER_LOOK_BACK) : at].rstrip(_NUMBER_CHARACTERS)
-        left -= 1
-        if left < 0 or before[-1:] in _BEFORE_NUMBER:
-            return True
-        at = shapes.find(_LONG_EXPONENT, at + 1)
-    return False
-
-
-def _brackets(text: bytes) -> bytes:
-    """Return the brackets of valid JSON that stand outside strings."""
-    if b"\\" in text:
-        text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
-    # Two quotes side by side change nothing for what follows; most strings vanish here.
-    marks = text.translate(None, _NOT_MARKS).replace(b'""', b"")
-    inside = 0
-    outside = []
-    # A list of a whole long line's pieces would be many times its size.
-    for start in range(0, len(marks), FAST_BYTES):
-        parts = marks[start : start + FAST_BYTES].split(b'"')
-        outside.append(b"".join(parts[inside::2]))
-        inside ^= (len(parts) - 1) & 1
-    return b"".join(outside)
-
-
-def _objects_deeper(brackets: bytes, limit: int) -> bool:
-    """Tell whether objects are nested more than `limit` deep, whatever arrays are between."""
-    return _peel(brackets.translate(None, b"[]"), limit)
-
-
-def _deeper(brackets: bytes, limit: int) -> bool:
-    """Tell whether objects and arrays are nested more than `limit` deep."""
-    return len(brackets) > 2 * limit and _peel(brackets.translate(_MARKS_TO_BRACES), limit)
-
-
-def _peel(braces: bytes, limit: int) -> bool:
-    """Tell whether balanced braces are nested more than `limit` deep; each round peels one."""
-    for _ in range(limit):
-        if not braces:
-            return False
-        braces = braces.replace(b"{}", b"")
-    return bool(braces)
-
-
 class LineCheck:
     """The rules for one line; stateless, one for all lines of all jobs."""
 
     def __init__(self, limits: Limits) -> None:
         self._depth_max = min(limits.json_depth_max, PARSER_DEPTH_MAX)
         self._objects_max = limits.provider_depth_max
-        # Fewer brackets than this cannot nest too deeply, whatever their order.
-        self._free_brackets = min(self._depth_max, limits.provider_depth_max + 1)
+        self._values_max = limits.line_values_max
+        # Fewer levels than this cannot be too many, whatever they are.
+        self._free_levels = min(self._depth_max, limits.provider_depth_max + 1)
+        self._plain = PlainLines() if self._free_levels >= PLAIN_LEVELS else None
 
     def passes(self, lines: Sequence[bytes], block: bytes) -> bool:
         """Tell, quickly, that all the lines are good; False only means that each must be looked at.
 
-        `block` is the lines as they stand in the input; none is blank.
+        `block` is the lines as they stand in the input.
         """
-        if len(block) > FAST_BYTES or first_bad_utf8(block) is not None:
-            return False
-        # In valid JSON `}` and `{` never meet without a comma. So when every line starts and ends
-        # with one and there are as many values as lines, each line is exactly one value.
-        if not all(line.startswith(b"{") and line.endswith(_CLOSED) for line in lines):
+        if self._plain and self._plain.passes(lines, block):
+            return True
+        return all(map(self.is_plainly_good, lines))
+
+    def is_plainly_good(self, line: bytes) -> bool:
+        """Tell, quickly, that the line is good; False means that `problem` must tell."""
+        if len(line) > PARSED_BYTES:
             return False
         try:
-            good = len(_GOOD.decode_lines(block)) == len(lines)
-        except (msgspec.DecodeError, RecursionError):
+            value = jiter.from_json(
+                line, allow_inf_nan=False, cache_mode="keys", catch_duplicate_keys=True
+            )
+        except ValueError:
             return False
-        return good and not self._may_be_deep(lines, block) and not _may_hold_wide_number(block)
+        return _is_well_shaped(value) and self._is_within(value)
 
     def is_bad(self, line: bytes) -> bool:
         """Tell exactly whether the line would be refused."""
@@ -217,6 +174,8 @@ class LineCheck:
     def _place(self, line: bytes, verdict: Verdict) -> tuple[int, Keys]:
         if verdict.code == "nesting_too_deep":
             return self._deep_place(line)
+        if verdict.code == "duplicate_member":
+            return duplicate_at(line)
         if verdict.keys is None:
             return verdict.at, keys_at(line, verdict.at)
         # A member that is missing has no place of its own; its parent has.
@@ -234,39 +193,106 @@ class LineCheck:
         return 0, ()
 
     def _judge(self, line: bytes) -> Verdict | None:
-        if self.passes([line], line):
+        if self.is_plainly_good(line):
             return None
-        return _broken(line) or self._too_deep(line) or _wide_number(line) or _misshapen(line)
+        return _broken(line) or self._outsized(line) or _misshapen(line)
 
-    def _may_be_deep(self, lines: Sequence[bytes], block: bytes) -> bool:
-        openers = block.translate(None, _OPENERS_BY_LINE).split(b"\n")
-        if max(map(len, openers)) <= self._free_brackets:
+    def _is_within(self, line: object) -> bool:
+        """Tell that numbers are in range, and that the nesting is well below every limit."""
+        containers = _containers(line)
+        if containers is None:
             return False
-        return any(
-            len(marks) > self._free_brackets and self._is_deep(_brackets(line))
-            for marks, line in zip(openers, lines, strict=False)
-        )
+        # So few cannot be too deep, however they stand; nearly all lines end here.
+        return len(containers) <= self._free_levels or _levels(line) <= self._free_levels
 
-    def _is_deep(self, brackets: bytes) -> bool:
-        # The line's own object is around `request`.
-        objects_max = self._objects_max + 1
-        return _objects_deeper(brackets, objects_max) or _deeper(brackets, self._depth_max)
-
-    def _too_deep(self, line: bytes) -> Verdict | None:
-        if _deeper(_brackets(line), self._depth_max):
+    def _outsized(self, line: bytes) -> Verdict | None:
+        """Judge what sound JSON can have too much of."""
+        outline = line
+        if len(line) > PARSED_BYTES and line.count(b'"') <= QUOTES_MAX:
+            outline = without_texts(line)
+        marks = marks_of(outline)
+        if values_most(marks) > self._values_max:
+            return Verdict(
+                "too_many_values",
+                f"the line holds more than {self._values_max} values",
+                hint="Split the request (limit line_values_max).",
+            )
+        if deeper(marks, self._depth_max):
             return Verdict(
                 "nesting_too_deep",
                 f"objects and arrays are nested more than {self._depth_max} deep",
                 hint="Flatten the line, or put the deep part into a string.",
             )
-        request = _LINE.decode(line).request
-        if request is not UNSET and _objects_deeper(_brackets(bytes(request)), self._objects_max):
+        deep = self._request_too_deep(outline)
+        if deep:
+            return deep
+        # The outline is only quicker to search: the place is that in the line.
+        return (_wide_number(line) if _wide_number(outline) else None) or _doubled(outline)
+
+    def _request_too_deep(self, outline: bytes) -> Verdict | None:
+        request = _LINE.decode(outline).request
+        if request is not UNSET and objects_deeper(marks_of(bytes(request)), self._objects_max):
             return Verdict(
                 "nesting_too_deep",
                 f"objects are nested more than {self._objects_max} deep inside `request`",
                 hint="Vertex AI's importer would refuse the whole file; flatten the schema.",
             )
         return None
+
+
+def _containers(line: Tree) -> list[Any] | None:
+    """Return all objects and arrays of a line, itself first; None if a number is out of range."""
+    containers = [line]
+    # The list grows while it is read. The types are exact because jiter made them, and `type` is
+    # half the cost of `isinstance`.
+    for container in containers:
+        for value in container.values() if type(container) is dict else container:
+            kind = type(value)
+            if kind is str:
+                continue
+            if kind is dict or kind is list:
+                containers.append(value)
+            elif kind is float:
+                if not math.isfinite(value):
+                    return None
+            elif kind is int and not _INTEGER_MIN <= value <= _INTEGER_MAX:
+                return None
+    return containers
+
+
+def _levels(line: Tree) -> int:
+    """Return how deep objects and arrays are nested."""
+    levels = 0
+    inner = [line]
+    while inner:
+        levels += 1
+        inner = [
+            value
+            for container in inner
+            for value in (container.values() if type(container) is dict else container)
+            if type(value) is dict or type(value) is list
+        ]
+    return levels
+
+
+def _is_well_shaped(value: object) -> bool:
+    if type(value) is not dict or not _NOT_OF_A_LINE.isdisjoint(value):
+        return False
+    request = value.get("request")
+    if type(request) is not dict or "config" in request:
+        return False
+    contents = request.get("contents")
+    if type(contents) is not list or not contents:
+        return False
+    for content in contents:
+        if type(content) is not dict:
+            return False
+        role = content.get("role")
+        if type(role) is not str and role is not None:
+            return False
+        if role not in _KNOWN_ROLES:
+            return False
+    return True
 
 
 def _broken(line: bytes) -> Verdict | None:
@@ -307,8 +333,6 @@ def _broken(line: bytes) -> Verdict | None:
 
 
 def _wide_number(line: bytes) -> Verdict | None:
-    if not _may_hold_wide_number(line):
-        return None
     for match in _NUMBER.finditer(line):
         token = match[0]
         if not token.startswith(b'"') and not number_in_range(token):
@@ -318,6 +342,20 @@ def _wide_number(line: bytes) -> Verdict | None:
                 at=match.start(),
                 hint="Write it as a string; it would come back as another number.",
             )
+    return None
+
+
+def _doubled(outline: bytes) -> Verdict | None:
+    """Judge members that stand twice in one object; the names are compared, not their spelling."""
+    try:
+        jiter.from_json(outline, catch_duplicate_keys=True)
+    except ValueError:
+        # Everything else that jiter refuses has been found before, by others.
+        return Verdict(
+            "duplicate_member",
+            "a member stands twice in one object",
+            hint="Send each member once; which one counts would be a guess.",
+        )
     return None
 
 
@@ -385,9 +423,31 @@ def _bad_contents(raw: Raw | UnsetType) -> Verdict | None:
     if raw is UNSET:
         message = "`request` has no `contents`"
         return Verdict("missing_contents", message, keys=keys, missing=1, hint=hint)
-    contents = bytes(raw)
-    if not contents.startswith(b"["):
+    if not bytes(raw).startswith(b"["):
         return Verdict("contents_not_an_array", "`contents` is not an array", keys=keys, hint=hint)
-    if _EMPTY_ARRAY.fullmatch(contents):
+    elements = _ELEMENTS.decode(raw)
+    if not elements:
         return Verdict("empty_contents", "`contents` is an empty array", keys=keys, hint=hint)
+    for index, element in enumerate(elements):
+        verdict = _bad_content(bytes(element), (*keys, index), hint)
+        if verdict:
+            return verdict
     return None
+
+
+def _bad_content(content: bytes, keys: Keys, hint: str) -> Verdict | None:
+    if not content.startswith(b"{"):
+        message = "an element of `contents` is not an object"
+        return Verdict("content_not_an_object", message, keys=keys, hint=hint)
+    raw = _CONTENT.decode(content).role
+    role = None if raw is UNSET else msgspec.json.decode(raw)
+    if role is None or (isinstance(role, str) and role in _KNOWN_ROLES):
+        return None
+    shown = escaped(role)[:_ROLE_CHARACTERS] if isinstance(role, str) else "no string"
+    return Verdict(
+        "unknown_role",
+        f"`role` is {shown!r}, not one of {', '.join(ROLES)}",
+        keys=(*keys, "role"),
+        hint="OpenAI's `assistant` is `model` here, and `system` is `systemInstruction` in "
+        "`request`.",
+    )

@@ -1,6 +1,6 @@
 """The body of `POST /requests` in chunks -> stored, checked, indexed input. No I/O, no waiting.
 
-    chunks -> Body -> InputData -> JsonString -> [Base64] -> JsonlIntake -> write, write_index
+    chunks -> Body -> InputData -> JsonString -> [Base64] -> JsonlIntake -> Sink
 
 This is the JSON door; `raw` and `multipart` are the others, `compressed` goes before any of them.
 
@@ -9,7 +9,6 @@ input when that is longer.
 """
 
 import re
-from collections.abc import Callable
 from typing import Any, Final, Protocol, Self
 
 import msgspec
@@ -18,6 +17,7 @@ from penstock.core.limits import Limits
 from penstock.ingest.body import Body
 from penstock.ingest.decode import Base64, JsonString
 from penstock.ingest.jsonl import JsonlIntake, Tally
+from penstock.ingest.sink import Sink
 
 LEAD_BYTES_MAX: Final = 4_096
 """White space held back until raw and base64 can be told apart; with more it is raw."""
@@ -38,6 +38,9 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     flat: bool
     """True when `input_data` stood at the top level, or outside of any JSON."""
 
+    input_uri: str | None = None
+    """Where the lines lie, if they are not in the body."""
+
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     """A good input: its envelope, requests, stored bytes and their SHA-256 in hexadecimal."""
@@ -46,6 +49,11 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     line_count: int
     input_bytes: int
     sha256: str
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the lines are still to be pulled; no input without any is ever accepted."""
+        return self.line_count == 0
 
     @classmethod
     def of(cls, envelope: Envelope, tally: Tally) -> Self:
@@ -147,19 +155,11 @@ class InputData:
 class Intake:
     """Takes the body of `POST /requests` in chunks of any size.
 
-    `write` gets the decoded input in order, 256 KiB at a time; `write_index` gets packed rows
-    (`penstock.ingest.index`). Both are called from within `feed` and `finish`. What they have got
-    is worthless when either raises: the caller discards it.
+    The sink is called from within `feed` and `finish`.
     """
 
-    def __init__(
-        self,
-        limits: Limits,
-        *,
-        write: Callable[[bytes], object],
-        write_index: Callable[[bytes], object],
-    ) -> None:
-        self._jsonl = JsonlIntake(limits, write=write, write_index=write_index)
+    def __init__(self, limits: Limits, sink: Sink) -> None:
+        self._jsonl = JsonlIntake(limits, sink)
         self._body = Body(limits, open_input=self._open_input)
 
     def feed(self, chunk: bytes) -> None:
@@ -175,19 +175,23 @@ class Intake:
     def finish(self) -> Accepted:
         """Return what was accepted, when the body has ended.
 
+        A body that names its input is accepted without lines.
+
         Raises `InvalidRequest` when the body is cut, `InvalidInput` with the bad lines or when
         there is no request, `TooLarge` when the last lines exceed a limit.
         """
         members = self._body.finish()
-        tally = self._jsonl.finish()
         top = members.top
         rest = {name: value for name, value in top.items() if name != "model"}
         envelope = Envelope(
             model=top.get("model"),
             payload=rest if members.flat else top["payload"],
             flat=members.flat,
+            input_uri=members.input_uri,
         )
-        return Accepted.of(envelope, tally)
+        if members.input_uri is not None:
+            return Accepted(envelope=envelope, line_count=0, input_bytes=0, sha256="")
+        return Accepted.of(envelope, self._jsonl.finish())
 
     def _open_input(self, offset: int) -> InputData:
         return InputData(self._jsonl, offset=offset)

@@ -10,8 +10,7 @@ A byte-order mark at the very start is dropped; everything else is stored as sen
 belongs to the line's end.
 """
 
-import hashlib
-from collections.abc import Callable
+from itertools import accumulate
 from typing import Final
 
 import msgspec
@@ -20,9 +19,10 @@ from penstock.core.limits import Limits
 from penstock.errors import InvalidInput, Problem, TooLarge
 from penstock.ingest.check import JSON_SPACE, UTF8_BOM, LineCheck
 from penstock.ingest.index import pack_rows
+from penstock.ingest.sink import Sink
 
 BLOCK_BYTES: Final = 262_144
-"""Bytes hashed, written and checked at once."""
+"""Bytes written and checked at once."""
 
 BLANK_FACTOR_MAX: Final = 2
 """Lines for each request that is allowed: room for one blank line after each."""
@@ -44,23 +44,15 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True):
 class JsonlIntake:
     """Takes JSONL in chunks of any size; stores, indexes and judges it.
 
-    `write` gets the bytes to store, in order, `BLOCK_BYTES` each but the last. `write_index` gets
-    packed rows, one for each request line (`penstock.ingest.index`). After the first bad line
-    neither is called again: the input is refused, only the other bad lines are of interest.
+    The sink gets the bytes to store, `BLOCK_BYTES` each but the last, and packed rows, one for each
+    request line. After the first bad line it is not called again: the input is refused, only the
+    other bad lines are of interest.
     """
 
-    def __init__(
-        self,
-        limits: Limits,
-        *,
-        write: Callable[[bytes], object],
-        write_index: Callable[[bytes], object],
-    ) -> None:
+    def __init__(self, limits: Limits, sink: Sink) -> None:
         self._limits = limits
         self._check = LineCheck(limits)
-        self._write = write
-        self._write_index = write_index
-        self._hash = hashlib.sha256()
+        self._sink = sink
         self._head: bytes | None = b""
         self._sniffing = True
         self._sniffed_bytes = 0
@@ -116,7 +108,7 @@ class JsonlIntake:
         return Tally(
             line_count=self._line_count,
             input_bytes=self._input_bytes,
-            sha256=self._hash.hexdigest(),
+            sha256=self._sink.sha256(),
         )
 
     def _take(self, data: bytes) -> None:
@@ -163,15 +155,14 @@ class JsonlIntake:
             )
 
     def _flush(self) -> None:
-        """Hash, store and check the collected block."""
+        """Store and check the collected block."""
         block = b"".join(self._pieces)
         self._pieces.clear()
         self._pieces_bytes = 0
         if not block:
             return
-        self._hash.update(block)
         if not self._problems_total:
-            self._write(block)
+            self._sink.write(block)
         end = block.rfind(b"\n") + 1
         if end:
             whole = b"".join((*self._line_start, block[:end]))
@@ -194,19 +185,40 @@ class JsonlIntake:
         # million of them.
         if self._line_number + len(lines) > BLANK_FACTOR_MAX * self._limits.job_lines_max:
             raise self._too_many()
-        quick = self._check.passes(lines, whole)
-        for raw in lines:
-            self._line_number += 1
-            line = raw.removesuffix(b"\r")
-            if len(line) > self._limits.line_bytes_max:
-                raise self._too_long(self._line_number, self._checked_bytes)
-            if quick or line.strip(JSON_SPACE):
-                self._count_line(line)
-                if not quick:
-                    self._check_line(line)
-            self._checked_bytes += len(raw) + 1
+        if (
+            b"\r" not in whole
+            and len(whole) <= self._limits.line_bytes_max
+            and self._check.passes(lines, whole)
+        ):
+            self._count_good(lines)
+        else:
+            for raw in lines:
+                self._take_line(raw)
         if len(self._rows) >= INDEX_ROWS:
             self._write_rows()
+
+    def _count_good(self, lines: list[bytes]) -> None:
+        """Count lines that are requests as they stand, without a step of Python for each."""
+        self._line_number += len(lines)
+        self._line_count += len(lines)
+        if self._line_count > self._limits.job_lines_max:
+            raise self._too_many()
+        lengths = list(map(len, lines))
+        offsets = list(accumulate((length + 1 for length in lengths), initial=self._checked_bytes))
+        self._checked_bytes = offsets.pop()
+        if not self._problems_total:
+            self._rows.extend(zip(offsets, lengths, strict=True))
+
+    def _take_line(self, raw: bytes) -> None:
+        self._line_number += 1
+        line = raw.removesuffix(b"\r")
+        if len(line) > self._limits.line_bytes_max:
+            raise self._too_long(self._line_number, self._checked_bytes)
+        if line.strip(JSON_SPACE):
+            self._count_line(line)
+            if not self._check.is_plainly_good(line):
+                self._check_line(line)
+        self._checked_bytes += len(raw) + 1
 
     def _count_line(self, line: bytes) -> None:
         self._line_count += 1
@@ -227,7 +239,7 @@ class JsonlIntake:
 
     def _write_rows(self) -> None:
         if self._rows and not self._problems_total:
-            self._write_index(pack_rows(self._rows))
+            self._sink.write_index(pack_rows(self._rows))
         self._rows.clear()
 
     def _too_many(self) -> TooLarge:

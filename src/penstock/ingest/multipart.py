@@ -5,7 +5,6 @@ in any order, so a model may be named after the input.
 """
 
 import logging
-from collections.abc import Callable
 from typing import Final, NoReturn
 
 from python_multipart.exceptions import MultipartParseError
@@ -16,6 +15,7 @@ from penstock.errors import InvalidRequest, TooLarge
 from penstock.ingest.blocks import Blocks
 from penstock.ingest.intake import Accepted, Envelope, RawOrBase64
 from penstock.ingest.jsonl import JsonlIntake
+from penstock.ingest.sink import Sink
 
 BOUNDARY_BYTES_MAX: Final = 70
 """RFC 2046 5.1.1."""
@@ -35,7 +35,7 @@ logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
 class MultipartIntake:
-    """Takes the body in chunks of any size; `write` and `write_index` are those of `Intake`.
+    """Takes the body in chunks of any size; the sink gets the input that stands in it.
 
     One part holds the input: `input_data`, JSONL or base64 of it as in the JSON body, or `file`,
     the JSONL file as it is. Every other part is a small field: `model`, and the caller's own, which
@@ -47,9 +47,7 @@ class MultipartIntake:
         limits: Limits,
         boundary: bytes,
         envelope: Envelope,
-        *,
-        write: Callable[[bytes], object],
-        write_index: Callable[[bytes], object],
+        sink: Sink,
     ) -> None:
         if not 1 <= len(boundary) <= BOUNDARY_BYTES_MAX:
             _refuse(
@@ -58,7 +56,7 @@ class MultipartIntake:
                 f"{BOUNDARY_BYTES_MAX}",
             )
         self._outside_bytes_max = limits.envelope_bytes_max
-        self._jsonl = JsonlIntake(limits, write=write, write_index=write_index)
+        self._jsonl = JsonlIntake(limits, sink)
         self._content = RawOrBase64(self._jsonl)
         self._blocks = Blocks(self._take)
         self._fields: dict[str, str] = {**envelope.payload}

@@ -1,25 +1,22 @@
 """A body that is the JSONL itself; model and options come from outside it."""
 
-from collections.abc import Callable
-
 from penstock.core.limits import Limits
 from penstock.ingest.intake import Accepted, Envelope
 from penstock.ingest.jsonl import JsonlIntake
+from penstock.ingest.sink import Sink
 
 
 class RawIntake:
-    """Takes JSONL in chunks of any size; `write` and `write_index` are those of `Intake`."""
+    """Takes JSONL in chunks of any size; the sink gets what stands in it."""
 
     def __init__(
         self,
         limits: Limits,
         envelope: Envelope,
-        *,
-        write: Callable[[bytes], object],
-        write_index: Callable[[bytes], object],
+        sink: Sink,
     ) -> None:
         self._envelope = envelope
-        self._jsonl = JsonlIntake(limits, write=write, write_index=write_index)
+        self._jsonl = JsonlIntake(limits, sink)
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes; raises what `JsonlIntake.feed` raises."""

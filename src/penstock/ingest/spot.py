@@ -156,3 +156,23 @@ def excerpt(line: bytes, at: int) -> str:
     if len(text) > EXCERPT_CHARACTERS:
         return text[: EXCERPT_CHARACTERS - 1] + "…"
     return text
+
+
+def duplicate_at(line: bytes) -> tuple[int, Keys]:
+    """Return `(byte, keys)` of the first value whose name its object has had before.
+
+    `(0, ())` when there is none within `SEARCHED_BYTES`.
+    """
+    seen: list[set[str | int | None]] = []
+    for value in values(line):
+        depth = len(value.levels)
+        del seen[depth:]
+        if depth > len(seen):
+            seen.append(set())
+        if not depth or not value.levels[-1].in_object:
+            continue
+        key = value.levels[-1].key
+        if key in seen[-1]:
+            return value.at, keys_of(value.levels)
+        seen[-1].add(key)
+    return 0, ()

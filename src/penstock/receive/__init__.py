@@ -1,0 +1,1 @@
+"""Uploads are received in processes of their own, so that the API never waits for one."""

@@ -1,0 +1,87 @@
+"""The files of one upload, hashed and written by a thread of their own.
+
+Hashing and writing let go of Python's lock, so they cost the thread that checks the lines nothing
+but the wait when the disk is slower. One thread and a megabyte at a time: smaller pieces or a
+second thread lose more to handing the lock over than they win.
+"""
+
+import hashlib
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from penstock.blobs.part import Part
+
+PIECE_BYTES: Final = 1_048_576
+"""Written at once."""
+
+AHEAD: Final = 4
+"""Pieces that may wait for the disk."""
+
+
+class Files:
+    """A `Sink` into two files that exist."""
+
+    def __init__(self, input_path: Path, index_path: Path) -> None:
+        self._input = Part(input_path, create=False)
+        try:
+            self._index = Part(index_path, create=False)
+        except OSError:
+            self._input.close()
+            raise
+        self._hash = hashlib.sha256()
+        self._collected: list[bytes] = []
+        self._collected_bytes = 0
+        self._pending: deque[Future[None]] = deque()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="files")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the files; what is not on disk yet is wanted only if `sync` was called."""
+        self._thread.shutdown(cancel_futures=True)
+        self._input.close()
+        self._index.close()
+
+    def write(self, block: bytes) -> None:
+        """Take a block; raises `StorageFull` when an earlier one could not be written."""
+        self._collected.append(block)
+        self._collected_bytes += len(block)
+        if self._collected_bytes >= PIECE_BYTES:
+            self._hand_over()
+
+    def write_index(self, rows: bytes) -> None:
+        """Take rows of the index."""
+        self._pending.append(self._thread.submit(self._index.write, rows))
+
+    def sha256(self) -> str:
+        """Wait for the thread and return the hash of the input."""
+        self._hand_over()
+        while self._pending:
+            self._pending.popleft().result()
+        return self._hash.hexdigest()
+
+    def sync(self) -> None:
+        """Make both files durable."""
+        self._input.sync()
+        self._index.sync()
+
+    def _hand_over(self) -> None:
+        piece = b"".join(self._collected)
+        self._collected.clear()
+        self._collected_bytes = 0
+        self._pending.append(self._thread.submit(self._store, piece))
+        while len(self._pending) > AHEAD:
+            self._pending.popleft().result()
+
+    def _store(self, piece: bytes) -> None:
+        self._hash.update(piece)
+        self._input.write(piece)
