@@ -32,6 +32,13 @@ class Part:
         except OSError as error:
             raise storage_full(error) from error
 
+    def flush(self) -> None:
+        """Have the disk hold what is written so far."""
+        try:
+            os.fdatasync(self._file.fileno())
+        except OSError as error:
+            raise storage_full(error) from error
+
     def sync(self) -> None:
         """Make the bytes durable and close the file."""
         try:

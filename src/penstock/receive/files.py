@@ -17,6 +17,10 @@ from penstock.blobs.part import Part
 PIECE_BYTES: Final = 1_048_576
 """Written at once."""
 
+SYNC_BYTES: Final = 16 * 1024 * 1024
+"""Written before the disk is asked to hold it. Whoever syncs anything else meanwhile, such as the
+database, waits for what this file has in the page cache; so it must never be much."""
+
 AHEAD: Final = 4
 """Pieces that may wait for the disk."""
 
@@ -36,6 +40,9 @@ class Files:
         self._collected_bytes = 0
         self._pending: deque[Future[None]] = deque()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="files")
+        self._unsynced_bytes = 0
+        self._syncing: Future[None] | None = None
+        self._sync_thread = ThreadPoolExecutor(1, thread_name_prefix="sync")
 
     def __enter__(self) -> Self:
         return self
@@ -48,6 +55,7 @@ class Files:
     ) -> None:
         """Close the files; what is not on disk yet is wanted only if `sync` was called."""
         self._thread.shutdown(cancel_futures=True)
+        self._sync_thread.shutdown()
         self._input.close()
         self._index.close()
 
@@ -71,6 +79,8 @@ class Files:
 
     def sync(self) -> None:
         """Make both files durable."""
+        if self._syncing is not None:
+            self._syncing.result()
         self._input.sync()
         self._index.sync()
 
@@ -85,3 +95,10 @@ class Files:
     def _store(self, piece: bytes) -> None:
         self._hash.update(piece)
         self._input.write(piece)
+        self._unsynced_bytes += len(piece)
+        if self._unsynced_bytes >= SYNC_BYTES:
+            self._unsynced_bytes = 0
+            if self._syncing is not None:
+                # A disk that is slower than the sender slows the sender, not everybody else.
+                self._syncing.result()
+            self._syncing = self._sync_thread.submit(self._input.flush)

@@ -23,6 +23,10 @@ from penstock.receive.connection import CHUNK_BYTES, chunks
 from penstock.receive.files import Files
 from penstock.receive.wire import Order, Refusal, Reply, packed, read_order
 
+NICENESS: Final = 10
+"""A request to the server waits for a few turns of a core; an upload has work for thousands. So the
+server's turns come first, and the uploads share what is left, which is nearly all."""
+
 SWITCH_SECONDS: Final = 0.0005
 """How long a thread that checks lines may keep the lock from one that waits to write."""
 
@@ -107,6 +111,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
+    os.nice(NICENESS)
     sys.setswitchinterval(SWITCH_SECONDS)
     listen(socket.socket(fileno=int(sys.argv[1])))
     # Threads in the middle of an upload would keep a process that just returns.
