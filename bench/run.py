@@ -11,17 +11,23 @@ from pathlib import Path
 from typing import Final
 
 BENCH: Final = Path(__file__).parent
-_SMALL: Final = ("ingest.py", "--door", "base64")
+_RAW: Final = ("ingest.py", "--door", "raw", "--runs", "5")
+_LARGE: Final = ("ingest.py", "--lines", "190000", "--line-bytes", "5300")
 BENCHMARKS: Final = {
     "whole_job_200k": ["whole_job.py", "--lines", "200000", "--line-bytes", "500"],
     "whole_job_1gb": ["whole_job.py", "--lines", "200000", "--line-bytes", "5300"],
     "collect_200k_500b": ["collect.py", "--lines", "200000", "--line-bytes", "500"],
     "collect_1gb": ["collect.py", "--lines", "200000", "--line-bytes", "4400"],
-    "ingest_base64_100mb": ["ingest.py", "--door", "base64"],
-    "ingest_escaped_100mb": ["ingest.py", "--door", "escaped"],
-    "ingest_raw_100mb": ["ingest.py", "--door", "raw"],
-    "ingest_base64_300b_lines": [*_SMALL, "--lines", "190000", "--line-bytes", "300"],
-    "ingest_base64_300kb_lines": [*_SMALL, "--lines", "330", "--line-bytes", "300000"],
+    "ingest_raw_1gb": [*_LARGE, "--door", "raw"],
+    "ingest_base64_1gb": [*_LARGE, "--door", "base64", "--naive-bytes-max", "1100000000"],
+    "ingest_escaped_1gb": [*_LARGE, "--door", "escaped"],
+    "ingest_mixed_escaped_1gb": [*_LARGE, "--door", "escaped", "--mixed"],
+    "ingest_raw_1gb_four_at_once": [*_LARGE, "--door", "raw", "--at-once", "4", "--runs", "1"],
+    "ingest_raw_100mb": ["ingest.py", "--door", "raw", "--runs", "5"],
+    "ingest_multipart_100mb": ["ingest.py", "--door", "multipart", "--runs", "5"],
+    "ingest_gzip_100mb": ["ingest.py", "--door", "gzip", "--runs", "5"],
+    "ingest_raw_300b_lines": [*_RAW, "--lines", "190000", "--line-bytes", "300"],
+    "ingest_raw_300kb_lines": [*_RAW, "--lines", "330", "--line-bytes", "300000"],
     "download_1gb": ["download.py"],
     "peers_100mb": ["peers.py", "--megabytes", "100", "--rounds", "3"],
     "peers_1gb": ["peers.py", "--megabytes", "1000", "--rounds", "1", "--no-openai"],
