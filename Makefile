@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fmt lock clean
+.PHONY: help demo test check bench fmt lock clean simulate
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -30,6 +30,11 @@ demo: $(VENV)/.runtime ## run 200 requests end to end on this machine, no accoun
 
 test: $(VENV)/.dev ## run every test, with the coverage gates
 	$(BIN)/python tools/run_tests.py
+
+SEEDS ?= 2000
+SIMULATE := --processes 2
+simulate: $(VENV)/.dev ## kill simulated workers, SEEDS=N histories (docs/reliability.md)
+	$(BIN)/python tools/simulate.py --seeds $(SEEDS) $(SIMULATE)
 
 check: $(VENV)/.dev ## lint, types, import contracts, size gates
 	$(BIN)/ruff format --check .

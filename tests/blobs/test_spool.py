@@ -74,6 +74,17 @@ def test_beginning_again_starts_over(spool: Spool) -> None:
     left.discard()
 
 
+def test_two_that_work_on_the_same_job_do_not_meet(spool: Spool) -> None:
+    """Parts and scratch files of one name are apart, so that neither truncates the other's."""
+    first, second = spool.begin(JOB, "a"), spool.begin(JOB, "a")
+    first.write(b"first")
+    second.write(b"second")
+    spool.commit(JOB, {"a": first})
+    assert spool.path(JOB, "a").read_bytes() == b"first"
+    assert spool.scratch(JOB, "rows") != spool.scratch(JOB, "rows")
+    second.discard()
+
+
 def test_discarding_leaves_nothing(spool: Spool, root: Path) -> None:
     """A discarded part is gone, and discarding again is harmless."""
     part = write(spool)

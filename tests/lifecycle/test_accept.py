@@ -105,6 +105,24 @@ async def test_a_dead_workflow_is_started_with_the_next_run(world: World) -> Non
     assert ("restarted", "the prepare workflow had died") in await world.jobs.events(job.id)
 
 
+async def test_a_workflow_that_was_done_meanwhile_is_not_started_anew(world: World) -> None:
+    """Between the look at the job and the look at its workflow both moved on; one is enough."""
+    job = await world.job()
+
+    class Finishing(FakeWorkflows):
+        async def is_dead(self, phase: Phase, job_id: JobId, run: int) -> bool:
+            await world.jobs.move(job_id, JobState.PREPARED, world.clock.now())
+            return await super().is_dead(phase, job_id, run)
+
+    workflows = Finishing()
+    workflows.dead.add((Phase.PREPARE, job.id, 0))
+    stager = Stager(world.ports(), workflows)
+    await stager.look()
+    world.clock.advance(DOUBT_SECONDS + 1)
+    await stager.look()
+    assert (await world.now(job)).run == 0
+
+
 async def test_a_fresh_job_is_not_doubted(world: World) -> None:
     """A job that changed lately is not asked about."""
     await world.job()

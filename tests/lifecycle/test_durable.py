@@ -119,7 +119,7 @@ class Machine:
         self._engine: Engine | None = None
         self._database: sa.Engine | None = None
 
-    async def boot(self) -> Engine:
+    async def boot(self, *, alone: bool = True) -> Engine:
         """Start a process."""
         watch = CancelWatch(self.jobs, self.clock, TIMING.cancel_check_seconds)
         ports = self.world.ports(provider=self.provider, alarm=watch, timing=TIMING)
@@ -132,7 +132,7 @@ class Machine:
             database,
             CONCURRENCY,
         )
-        await engine.begin(alone=True)
+        await engine.begin(alone=alone)
         self._engine, self._database = engine, database
         return engine
 
@@ -306,3 +306,14 @@ def test_every_phase_has_its_steps() -> None:
         Phase.RUN: ["submit", "wait"],
         Phase.COLLECT: ["collect"],
     }
+
+
+@pytest.mark.parametrize("alone", [True, False])
+async def test_only_who_may_have_company_shows_signs_of_life(
+    machine: Machine, *, alone: bool
+) -> None:
+    """The heartbeat runs where others could take over, and costs no commit where nobody can."""
+    await machine.boot(alone=alone)
+    names = {task.get_name() for task in asyncio.all_tasks()}
+    assert ("reaper" in names) is not alone
+    assert "stager" in names

@@ -1,10 +1,14 @@
 """prepare: the provider's input carries our key and the request, and waits for the bucket."""
 
+import re
+from collections.abc import AsyncIterator
+
 import orjson
 import pytest
 from tests.lifecycle.fakes import Fate, Killed, World, input_of, mortal, request_of
 
-from penstock.core.job import JobId, tag_of
+from penstock.blobs.bucket import Stat
+from penstock.core.job import Attempt, Job, JobId, tag_of
 from penstock.core.limits import Limits
 from penstock.core.line import LineKey
 from penstock.core.state import JobState
@@ -17,8 +21,9 @@ DOWN = ProviderUnreachable("Cloud Storage could not write: connection refused")
 
 
 def uploaded(world: World, job_id: JobId) -> list[bytes]:
-    """The lines that are in the bucket."""
-    return world.bucket.objects[f"penstock/{job_id}/a1/input.jsonl"].splitlines()
+    """The lines that are in the bucket; those of the last run, if there were several."""
+    names = [name for name in world.bucket.objects if name.startswith(f"penstock/{job_id}/a1/")]
+    return world.bucket.objects[names[-1]].splitlines()
 
 
 async def test_a_line_is_our_key_and_the_request(world: World) -> None:
@@ -61,8 +66,42 @@ async def test_a_prepared_job_names_its_input(world: World) -> None:
     await prepare(world.ports(), job.id)
     after = await world.now(job)
     assert after.state is JobState.PREPARED
-    assert after.provider_input == f"gs://fake/penstock/{job.id}/a1/input.jsonl"
+    (name,) = world.bucket.objects
+    assert re.fullmatch(rf"penstock/{job.id}/a1/[0-9a-f]{{8}}-input\.jsonl", name)
+    assert after.provider_input == f"gs://fake/{name}"
     assert await world.kinds(job) == ["accepted", "prepared"]
+
+
+async def test_each_run_has_an_input_of_its_own(world: World) -> None:
+    """A process that was frozen over its upload neither moves the job nor brings an input back."""
+    job = await world.with_input(input_of(["a"]))
+    ports = world.ports()
+    put = world.bucket.put
+
+    async def overtaken(name: str, blocks: AsyncIterator[bytes]) -> Stat:
+        world.bucket.put = put  # type: ignore[method-assign]  # only once
+        await prepare(ports, job.id)
+        await world.jobs.intend(batch_intent(await world.now(job)))
+        return await put(name, blocks)
+
+    world.bucket.put = overtaken  # type: ignore[method-assign]  # freezes in the upload
+    await prepare(ports, job.id)
+    after = await world.now(job)
+    assert after.state is JobState.SUBMITTING
+    assert len(world.bucket.objects) == 2
+    assert await world.kinds(job) == ["accepted", "prepared", "intent"]
+
+
+def batch_intent(job: Job) -> Attempt:
+    """Make the first attempt of a job."""
+    return Attempt(
+        job_id=job.id,
+        number=1,
+        intent_at=job.updated_at,
+        input_uri=job.provider_input or "",
+        output_prefix="",
+        label=job.id,
+    )
 
 
 async def test_blocks_stay_small(world: World) -> None:

@@ -148,25 +148,84 @@ async def test_a_restart_without_a_job_waits_from_the_intent(world: World) -> No
     assert (await world.now(job)).attempt == 2
 
 
-async def test_a_crash_between_delete_and_fence_commit_is_mended(world: World) -> None:
-    """The input lies only in the next folder, the fence is not recorded; the rerun records it."""
+async def fence(world: World, job: Job) -> str:
+    """Commit the fence of the first attempt, as a process does that dies then."""
+    target = f"gs://fake/penstock/{job.id}/a2/input.jsonl"
+    assert await world.jobs.fence(job.id, 1, world.clock.now(), target)
+    return target.removeprefix("gs://fake/")
+
+
+async def test_a_crash_after_the_fence_commit_is_mended(world: World) -> None:
+    """The fence is recorded, the input still in its place; the rerun takes it away, and waits."""
     job = await killed_at_create(world)
-    name = f"penstock/{job.id}/a1/input.jsonl"
-    await world.bucket.copy(name, name.replace("/a1/", "/a2/"))
-    await world.bucket.delete(name)
+    target = await fence(world, job)
+    world.clock.advance(1000.0)
     await submit(world.ports(), job.id)
     attempts = await world.jobs.attempts(job.id)
     assert [one.fenced_at is not None for one in attempts] == [True, False]
     assert (await world.now(job)).state is JobState.RUNNING
-    assert world.bucket.held(name.replace("/a1/", "/a2/"), world.clock.now())
+    assert list(world.bucket.objects) == [target]
+    assert spent(world) >= 1030
 
 
-async def test_a_create_after_an_uncommitted_fence_is_not_adopted(world: World) -> None:
-    """The crash took the input and not the record; what lands then is dead and left alone."""
+async def test_a_crash_after_the_move_is_mended(world: World) -> None:
+    """The input lies only in the next folder; the rerun leaves it there and uses it."""
     job = await killed_at_create(world)
-    name = f"penstock/{job.id}/a1/input.jsonl"
-    await world.bucket.copy(name, name.replace("/a1/", "/a2/"))
-    await world.bucket.delete(name)
+    target = await fence(world, job)
+    await world.bucket.copy(target.replace("/a2/", "/a1/"), target)
+    await world.bucket.delete(target.replace("/a2/", "/a1/"))
+    await submit(world.ports(), job.id)
+    assert list(world.bucket.objects) == [target]
+    assert (await world.now(job)).state is JobState.RUNNING
+
+
+async def test_an_answer_that_comes_after_the_fence_is_not_recorded(world: World) -> None:
+    """The create's own process was frozen; its job may be losing its input meanwhile."""
+    job = await world.prepared()
+
+    async def overtake() -> None:
+        await fence(world, job)
+
+    world.provider.plans.append(Create(before=overtake, takes_input_after=20.0))
+    await submit(world.ports(), job.id)
+    assert (await world.now(job)).provider_job == world.provider.made[1].name
+    assert [one.batch.display_name[-3:] for one in world.provider.paid()] == ["-a2"]
+
+
+async def test_a_job_found_before_another_workers_fence_is_not_adopted(world: World) -> None:
+    """Between the list and the record somebody took the input away: the record is refused."""
+    job = await world.prepared()
+    world.provider.plans.append(Create(error=LOST, takes_input_after=20.0, copies=2))
+
+    async def overtake() -> None:
+        await fence(world, job)
+
+    world.provider.on_find.extend([nothing, overtake])
+    await submit(world.ports(), job.id)
+    assert (await world.now(job)).provider_job == world.provider.made[2].name
+    assert world.provider.cancels == []
+
+
+async def test_a_fence_that_comes_too_late_moves_nothing(world: World) -> None:
+    """Somebody adopted the job while this one made up its mind: its input stays in its place."""
+    job = await killed_at_create(world)
+    world.clock.advance(200.0)
+
+    async def overtake() -> None:
+        await world.jobs.record_provider_job(
+            job.id, 1, "theirs", world.clock.now(), only_input=job.provider_input
+        )
+
+    world.provider.on_find.append(overtake)
+    await submit(world.ports(), job.id)
+    assert (await world.now(job)).provider_job == "theirs"
+    assert list(world.bucket.objects) == [f"penstock/{job.id}/a1/input.jsonl"]
+
+
+async def test_a_late_create_of_a_fenced_attempt_is_not_adopted(world: World) -> None:
+    """What lands after the fence is dead and left alone."""
+    job = await killed_at_create(world)
+    await fence(world, job)
     world.provider.land(world.provider.posts[0], Create(takes_input_after=20.0))
     await submit(world.ports(), job.id)
     assert (await world.now(job)).provider_job == world.provider.made[1].name
@@ -196,6 +255,13 @@ def test_a_live_job_is_kept_before_an_older_dead_one(new_job: Callable[..., Job]
     """Of two jobs of the same create the one that can still answer is adopted."""
     dead, live = seen("JOB_STATE_FAILED", name="old"), seen(RUNNING, name="young")
     assert [one.name for one in adoptable(new_job(), [], [dead, live])] == ["young", "old"]
+
+
+def test_a_job_that_already_costs_is_kept_before_an_older_one(new_job: Callable[..., Job]) -> None:
+    """Of a doubled create the one that runs is adopted: to cancel the other is free."""
+    pending, running = seen("JOB_STATE_PENDING", name="old"), seen(RUNNING, name="young")
+    found = adoptable(new_job(), [], [pending, running])
+    assert [one.name for one in found] == ["young", "old"]
 
 
 async def test_a_list_that_fails_backs_off_and_says_why(world: World) -> None:
@@ -300,6 +366,17 @@ async def test_a_second_unclear_create_is_fenced_like_the_first(world: World) ->
     await submit(world.ports(), job.id)
     assert (await world.now(job)).attempt == 3
     assert list(world.bucket.objects) == [f"penstock/{job.id}/a3/input.jsonl"]
+
+
+async def test_a_fenced_job_that_failed_with_rows_counts(
+    world: World,
+) -> None:
+    """It read its input before it was taken away, and what it wrote is paid for."""
+    job = await killed_at_create(world)
+    await fence(world, job)
+    name = display_name(job.id, 1)
+    found = [seen(FAILED, display_name=name, has_started=True, output_folder="gs://fake/o")]
+    assert adoptable(job, await world.jobs.attempts(job.id), found) == found
 
 
 @pytest.mark.parametrize(

@@ -178,7 +178,9 @@ async def test_whoever_loses_the_intent_sends_nothing(world: World) -> None:
                 label=job.id,
             )
         )
-        await world.jobs.record_provider_job(job.id, 1, "theirs", world.clock.now(), "created")
+        await world.jobs.record_provider_job(
+            job.id, 1, "theirs", world.clock.now(), only_input=job.provider_input
+        )
 
     world.provider.on_find.append(overtake)
     await submit(world.ports(), job.id)

@@ -57,7 +57,7 @@ async def _step(store: Store, job_id: JobId, to: JobState) -> None:
     if to is JobState.SUBMITTING:
         done = await store.jobs.intend(attempt(job_id))
     elif to is JobState.RUNNING:
-        done = await store.jobs.record_provider_job(job_id, 1, PROVIDER_JOB, START, "created")
+        done = await store.jobs.record_provider_job(job_id, 1, PROVIDER_JOB, START, only_input=None)
     elif to is JobState.SUCCEEDED:
         done = await store.jobs.finish(job_id, START, finish())
     else:

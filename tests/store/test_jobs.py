@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -138,7 +139,9 @@ async def test_a_provider_job_is_recorded_only_while_submitting(
     job = new_job()
     await bring(store, job, source)
     before = await snapshot(store.jobs, job)
-    recorded = await store.jobs.record_provider_job(job.id, 1, "other", START + 9, "adopted")
+    recorded = await store.jobs.record_provider_job(
+        job.id, 1, "other", START + 9, only_input=None, adopted_in=1
+    )
     assert recorded == (source is JobState.SUBMITTING)
     assert (await snapshot(store.jobs, job) == before) == (not recorded)
 
@@ -215,17 +218,41 @@ async def test_a_provider_job_is_named_on_job_and_attempt(store: Store, new_job:
 
 
 async def test_a_fence_marks_one_attempt(store: Store, new_job: MakeJob) -> None:
-    """The input moves and only the fenced attempt gets the time."""
+    """The input moves and only the newest attempt can be fenced; a late writer changes nothing."""
     job = new_job()
     await bring(store, job, JobState.SUBMITTING)
     await store.jobs.move(job.id, JobState.PREPARED, START)
     await store.jobs.intend(attempt(job.id, 2))
-    await store.jobs.fence(job.id, 1, START + 5, "moved/input.jsonl")
+    assert not await store.jobs.fence(job.id, 1, START + 4, "late/input.jsonl")
+    assert await store.jobs.fence(job.id, 2, START + 5, "moved/input.jsonl")
     attempts: list[Attempt] = await store.jobs.attempts(job.id)
     loaded = await store.jobs.load(job.id)
     assert loaded is not None
-    assert [each.fenced_at for each in attempts] == [START + 5, None]
+    assert [each.fenced_at for each in attempts] == [None, START + 5]
     assert loaded.provider_input == "moved/input.jsonl"
+
+
+async def test_a_fenced_attempt_takes_no_answer(store: Store, new_job: MakeJob) -> None:
+    """Whoever knows only the input from before the fence records nothing."""
+    job = new_job()
+    await bring(store, job, JobState.SUBMITTING)
+    await store.jobs.fence(job.id, 1, START + 5, "moved")
+    record = partial(store.jobs.record_provider_job, job.id, 1, "ours", START + 6)
+    back = partial(store.jobs.move, job.id, JobState.PREPARED, START + 6, only_attempt=1)
+    assert [await record(only_input="before"), await back(only_input="before")] == [False, False]
+    assert await record(only_input="moved", adopted_in=1)
+    assert not await store.jobs.fence(job.id, 1, START + 7, "moved again")
+
+
+async def test_a_move_may_name_the_only_state_it_starts_from(
+    store: Store, new_job: MakeJob
+) -> None:
+    """A late prepare does not take a job back that is being submitted."""
+    job = new_job()
+    await bring(store, job, JobState.SUBMITTING)
+    late = partial(store.jobs.move, job.id, JobState.PREPARED, START + 5)
+    assert not await late(only_from=JobState.ACCEPTED)
+    assert await late(only_from=JobState.SUBMITTING)
 
 
 # -- ends and money ------------------------------------------------------------------------------
@@ -274,10 +301,12 @@ async def test_a_late_answer_to_an_older_attempt_changes_nothing(
     )
     assert await store.jobs.intend(second)
     late = START + 7
-    assert not await store.jobs.record_provider_job(job.id, 1, "projects/late", late, "created")
+    record = partial(store.jobs.record_provider_job, only_input=None)
+    assert not await record(job.id, 1, "projects/late", late)
+    assert not await record(job.id, 1, "projects/late", late, adopted_in=1)
     assert not await store.jobs.move(job.id, JobState.PREPARED, late, only_attempt=1)
     assert not await store.jobs.finish(job.id, late, finish(JobState.FAILED), only_attempt=1)
-    assert await store.jobs.record_provider_job(job.id, 2, "projects/ours", late, "created")
+    assert await record(job.id, 2, "projects/ours", late)
 
 
 async def test_the_ledger_takes_no_attempt_twice(
@@ -349,7 +378,10 @@ async def test_one_of_many_restarts_counts(store: Store, new_job: MakeJob) -> No
     job = new_job()
     await store.jobs.add(job)
     won = await asyncio.gather(
-        *(store.jobs.next_run(job.id, 0, START + 1, "died") for _ in range(6))
+        *(
+            store.jobs.next_run(job.id, 0, START + 1, "died", only_from=JobState.ACCEPTED)
+            for _ in range(6)
+        )
     )
     loaded = await store.jobs.load(job.id)
     assert loaded is not None

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from secrets import token_hex
 from typing import Final
 
 from penstock.blobs.part import Part, sync_directory
@@ -56,8 +57,8 @@ class Spool:
         return DiskUse(total_bytes=disk.total, free_bytes=disk.free, stored_bytes=stored)
 
     def begin(self, job_id: str, name: str) -> Part:
-        """Begin a file of a job."""
-        return Part(self._incoming / f"{job_id}.{name}.part")
+        """Begin a file of a job; of several that work on the same one, each has its own."""
+        return Part(self._incoming / f"{job_id}.{token_hex(4)}.{name}.part")
 
     def commit(self, job_id: str, parts: dict[str, Part]) -> None:
         """Make parts durable under their names; all are on disk when this returns."""
@@ -80,8 +81,8 @@ class Spool:
         return path
 
     def scratch(self, job_id: str, name: str) -> Path:
-        """Return a path for working files, which are removed at the next start."""
-        return self._incoming / f"{job_id}.{name}.scratch"
+        """Return a new path for a working file, which is removed at the next start."""
+        return self._incoming / f"{job_id}.{token_hex(4)}.{name}.scratch"
 
     def remove_job(self, job_id: str) -> None:
         """Remove all files of a job."""

@@ -96,7 +96,9 @@ class Stager:
         phase = PHASES[job.state]
         if await self._workflows.is_dead(phase, job.id, job.run):
             _log.warning("the workflow %s of %s died; starting it anew", phase, job.id)
-            await self._ports.jobs.next_run(job.id, job.run, now, f"the {phase} workflow had died")
+            await self._ports.jobs.next_run(
+                job.id, job.run, now, f"the {phase} workflow had died", only_from=job.state
+            )
 
     async def _pause(self) -> None:
         sleep = asyncio.ensure_future(self._ports.clock.sleep(self._ports.timing.stage_seconds))

@@ -86,6 +86,7 @@ class Engine:
         DBOS(config=config)
         for phase in Phase:
             self._workflows[phase] = self._register(phase)
+        await self._reaper.announce()
         # Launched inside the loop, so that steps run on this loop and share its connections.
         DBOS.launch()
         for phase in Phase:
@@ -96,14 +97,12 @@ class Engine:
                 on_conflict="always_update",
             )
         await self._reaper.begin(alone=alone)
-        self._tasks = [
-            asyncio.create_task(loop, name=name)
-            for name, loop in (
-                ("stager", self._stager.run()),
-                ("reaper", self._reaper.run()),
-                ("cancel watch", self._watch.run()),
-            )
-        ]
+        loops = {"stager": self._stager.run(), "cancel watch": self._watch.run()}
+        if not alone:
+            # Nobody reads the heartbeat of one that is alone, and on SQLite each commit of it holds
+            # the readers back until the disk has synced.
+            loops["reaper"] = self._reaper.run()
+        self._tasks = [asyncio.create_task(loop, name=name) for name, loop in loops.items()]
 
     async def end(self) -> None:
         """Stop to work. Workflows stay pending and are taken over by the next process."""

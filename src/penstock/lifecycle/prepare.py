@@ -7,6 +7,7 @@ could override our key. Only `key` and `request` travel; the caller's own member
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from secrets import token_hex
 from typing import Final
 
 import orjson
@@ -42,7 +43,9 @@ async def prepare(ports: Ports, job_id: JobId) -> None:
         if reason is not None:
             await stop_unsubmitted(ports, job, reason)
             return
-        name = f"{ports.folder(job_id, 1)}/{INPUT_NAME}"
+        # A name of this run's own: a process that was frozen over its upload must not bring back
+        # an input that was taken away from a late create meanwhile.
+        name = f"{ports.folder(job_id, 1)}/{token_hex(4)}-{INPUT_NAME}"
         try:
             stat = await ports.bucket.put(name, _blocks(ports, job))
         except (ProviderError, BlobCorrupt) as error:
@@ -56,6 +59,7 @@ async def prepare(ports: Ports, job_id: JobId) -> None:
             job_id,
             JobState.PREPARED,
             ports.clock.now(),
+            only_from=JobState.ACCEPTED,
             provider_input=ports.bucket.uri(name),
             status_detail=f"{stat.size} bytes are in the provider's bucket.",
         )

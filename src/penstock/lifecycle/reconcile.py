@@ -5,8 +5,9 @@ Steps, each one safe to repeat after a crash (reference/reliability.md 2.4):
 1. list by label: a provider job of an attempt that still has its input is adopted, the oldest
    first, and any other live one is cancelled;
 2. none: wait until `settle_seconds` after the intent, and list again;
-3. none: move the input to the next attempt's folder, so that a create that lands from now on finds
-   no input and costs nothing;
+3. none: commit the fence, then move the input to the next attempt's folder, so that a create that
+   lands from now on finds no input and costs nothing. In this order, because from the commit on
+   nobody records a job that may be about to lose its input;
 4. wait `fence_seconds`, list again: one that read the input just before the fence is adopted; one
    that still pends is waited for; a dead one is dropped, never adopted;
 5. none: back to PREPARED, and `lifecycle/submit` may commit a new intent.
@@ -16,6 +17,8 @@ simulation; a lease or lock cannot help, because the provider knows no fencing t
 """
 
 from typing import Final
+
+import msgspec
 
 from penstock.core.job import Attempt, Job, JobId
 from penstock.core.state import JobState
@@ -35,9 +38,18 @@ def display_name(job_id: JobId, attempt: int) -> str:
     return f"penstock-{job_id}-a{attempt}"
 
 
+class _Watch(msgspec.Struct):
+    """What one reconciliation remembers; nothing that a restart may not forget."""
+
+    attempt: int = 0
+    away_since: float = 0.0
+    """Since when the input of `attempt` is known to be away; a restart looks, and waits, anew."""
+
+
 async def reconcile(ports: Ports, job: Job) -> None:
     """Move the job from SUBMITTING to RUNNING, PREPARED or an end; return after any such move."""
     backoff = Backoff(ports.timing.retry_seconds_min, ports.timing.retry_seconds_max)
+    watch = _Watch()
     while True:
         job = await ports.job(job.id)
         if job.state is not JobState.SUBMITTING:
@@ -47,7 +59,7 @@ async def reconcile(ports: Ports, job: Job) -> None:
         now = ports.clock.now()
         try:
             found = await ports.provider.find(attempts[-1].label, ports.location_of(job))
-            delay = await _settle(ports, job, attempts, found, now)
+            delay = await _settle(_Look(job, attempts, found, now), ports, watch)
         except (ProviderError, BlobError) as error:
             await ports.jobs.note(job.id, ports.clock.now(), status_detail=error.message)
             delay = backoff.failed()
@@ -56,18 +68,21 @@ async def reconcile(ports: Ports, job: Job) -> None:
             await ports.clock.sleep(delay)
 
 
-async def _settle(
-    ports: Ports, job: Job, attempts: list[Attempt], found: list[ProviderJob], now: float
-) -> float:
-    """Take the next step; return how long to wait before the one after it, 0 if none is left.
+class _Look(msgspec.Struct, frozen=True):
+    """One look at everything that there is to know."""
 
-    `found` is what the provider listed at `now` or later.
-    """
+    job: Job
+    attempts: list[Attempt]
+    found: list[ProviderJob]
+    """What the provider listed at `now` or later."""
+    now: float
+
+
+async def _settle(look: _Look, ports: Ports, watch: _Watch) -> float:
+    """Take the next step; return how long to wait before the one after it, 0 if none is left."""
+    job, attempts, found, now = look.job, look.attempts, look.found, look.now
     newest = attempts[-1]
     candidates = adoptable(job, attempts, found)
-    if candidates and await _is_half_fenced(ports, newest, candidates[0]):
-        await _fence(ports, job, newest)
-        return min(_LOOK_SECONDS, ports.timing.fence_seconds)
     if candidates:
         await _adopt(ports, job, attempts, candidates[0], found)
         return 0.0
@@ -76,9 +91,13 @@ async def _settle(
         if now < settled_at:
             await ports.jobs.note(job.id, now, status_detail="Looking for the provider's job.")
             return min(_LOOK_SECONDS, settled_at - now)
-        await _fence(ports, job, newest)
+        await ports.jobs.fence(job.id, newest.number, now, ports.bucket.uri(_target(ports, newest)))
+        return 0.0
+    if watch.attempt != newest.number:
+        await _take_away(ports, newest)
+        watch.attempt, watch.away_since = newest.number, ports.clock.now()
         return min(_LOOK_SECONDS, ports.timing.fence_seconds)
-    sure_at = newest.fenced_at + ports.timing.fence_seconds
+    sure_at = watch.away_since + ports.timing.fence_seconds
     if now < sure_at:
         return min(_LOOK_SECONDS, sure_at - now)
     reason = why_stop(job, ports.limits, now)
@@ -91,24 +110,31 @@ async def _settle(
         await stop_unsubmitted(ports, job, reason)
     else:
         await ports.jobs.move(
-            job.id, JobState.PREPARED, now, status_detail="No provider job exists; trying again."
+            job.id,
+            JobState.PREPARED,
+            now,
+            only_attempt=newest.number,
+            status_detail="No provider job exists; trying again.",
         )
     return 0.0
 
 
 def adoptable(job: Job, attempts: list[Attempt], found: list[ProviderJob]) -> list[ProviderJob]:
-    """Return the provider jobs that may be ours to keep: live ones first, then by age.
+    """Return the provider jobs that may be ours to keep: what already costs money, then by age.
 
     A job of a fenced attempt counts only if it certainly took its input before the fence;
     otherwise it is dead or will be, and adopting it would wait for ever.
     """
     fenced = {display_name(job.id, one.number) for one in attempts if one.fenced_at is not None}
     ours = [one for one in found if one.display_name not in fenced or _took_input(one)]
-    return sorted(ours, key=lambda one: one.state in ENDED_WITHOUT)
+    return sorted(ours, key=lambda one: (one.state in ENDED_WITHOUT, not _took_input(one)))
 
 
 def _took_input(job: ProviderJob) -> bool:
-    return job.state in _READ_ITS_INPUT or (job.has_started and job.state not in ENDED_WITHOUT)
+    if job.state in ENDED_WITHOUT:
+        # A job that found no input may have started, too; but it wrote nothing.
+        return job.has_started and job.output_folder is not None
+    return job.state in _READ_ITS_INPUT or job.has_started
 
 
 async def _adopt(
@@ -121,8 +147,12 @@ async def _adopt(
     numbers = {display_name(job.id, one.number): one.number for one in attempts}
     number = numbers.get(chosen.display_name, attempts[-1].number)
     now = ports.clock.now()
-    await ports.jobs.record_provider_job(job.id, number, chosen.name, now, "adopted")
-    await cancel_others(ports, job.id, chosen.name, found)
+    newest = attempts[-1].number
+    if await ports.jobs.record_provider_job(
+        job.id, number, chosen.name, now, only_input=job.provider_input, adopted_in=newest
+    ):
+        # Only now: another worker may have settled it meanwhile, and kept one of the others.
+        await cancel_others(ports, job.id, chosen.name, found)
 
 
 async def cancel_others(ports: Ports, job_id: JobId, keep: str, found: list[ProviderJob]) -> None:
@@ -133,33 +163,20 @@ async def cancel_others(ports: Ports, job_id: JobId, keep: str, found: list[Prov
             await ports.jobs.event(job_id, ports.clock.now(), "duplicate_cancelled", other.name)
 
 
-async def _is_half_fenced(ports: Ports, attempt: Attempt, chosen: ProviderJob) -> bool:
-    """Return whether a crash took the input away without the fence's commit.
-
-    A create that landed since then looks like one of an attempt with its input, and is dead.
-    """
-    if attempt.fenced_at is not None or _took_input(chosen):
-        return False
-    try:
-        await ports.bucket.stat(_object_name(ports, attempt.input_uri))
-    except BlobMissing:
-        return True
-    return False
-
-
-async def _fence(ports: Ports, job: Job, attempt: Attempt) -> None:
+async def _take_away(ports: Ports, attempt: Attempt) -> None:
     source = _object_name(ports, attempt.input_uri)
-    target = f"{ports.folder(job.id, attempt.number + 1)}/{INPUT_NAME}"
     try:
         await ports.bucket.stat(source)
     except BlobMissing:
-        # A crash came between the delete and the commit below, and the copy is there. Or somebody
-        # emptied the bucket: then the next create fails for free and its message says why.
-        pass
-    else:
-        await ports.bucket.copy(source, target)
-        await ports.bucket.delete(source)
-    await ports.jobs.fence(job.id, attempt.number, ports.clock.now(), ports.bucket.uri(target))
+        # A crash came after the delete, and the copy is there. Or somebody emptied the bucket: then
+        # the next create fails for free and its message says why.
+        return
+    await ports.bucket.copy(source, _target(ports, attempt))
+    await ports.bucket.delete(source)
+
+
+def _target(ports: Ports, attempt: Attempt) -> str:
+    return f"{ports.folder(attempt.job_id, attempt.number + 1)}/{INPUT_NAME}"
 
 
 def _object_name(ports: Ports, uri: str) -> str:

@@ -36,4 +36,5 @@ async def stop_unsubmitted(ports: Ports, job: Job, reason: StopReason) -> None:
             error_code=finish.error_code,
             error_message=message,
         )
-    await ports.jobs.finish(job.id, ports.clock.now(), finish)
+    # Another worker may have begun an attempt since this one read the job.
+    await ports.jobs.finish(job.id, ports.clock.now(), finish, only_attempt=job.attempt)

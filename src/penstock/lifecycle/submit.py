@@ -86,6 +86,7 @@ async def _send(ports: Ports, job: Job, attempt: Attempt) -> None:
             JobState.PREPARED,
             ports.clock.now(),
             only_attempt=attempt.number,
+            only_input=attempt.input_uri,
             status_detail=error.message,
         )
         raise
@@ -93,7 +94,7 @@ async def _send(ports: Ports, job: Job, attempt: Attempt) -> None:
         await ports.jobs.note(job.id, ports.clock.now(), status_detail=error.message)
     else:
         await ports.jobs.record_provider_job(
-            job.id, attempt.number, created.name, ports.clock.now(), "created"
+            job.id, attempt.number, created.name, ports.clock.now(), only_input=attempt.input_uri
         )
 
 

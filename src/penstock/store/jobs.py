@@ -51,6 +51,14 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
     error_message: str | None = None
 
 
+class _Only(msgspec.Struct, frozen=True, kw_only=True):
+    """What a writer knows of the job; where it is no longer so, nothing is written."""
+
+    state: JobState | None = None
+    attempt: int | None = None
+    input: str | None = None
+
+
 class Jobs:
     """Queries on jobs; one instance per engine."""
 
@@ -165,17 +173,25 @@ class Jobs:
         at: float,
         *,
         only_attempt: int | None = None,
+        only_input: str | None = None,
+        only_from: JobState | None = None,
         **fields: Any,  # noqa: ANN401
     ) -> bool:
         """Move the job to a state that is not terminal; False if it may not go there any more.
 
-        `only_attempt` is for writers that act on the answer to one attempt: a process that was
-        frozen with it must change nothing once another attempt has begun.
+        `only_attempt` is for writers that act on what they know of one attempt: a process that was
+        frozen with it must change nothing once another attempt has begun. With `only_input` it must
+        change nothing either once the attempt is fenced, which gives the job another input.
+        `only_from` is for those that know of one state, where others lead to the target, too.
         """
         detail = fields.get("status_detail", "")
         async with self._engine.begin() as connection:
             moved = await _move(
-                connection, job_id, to, {"updated_at": at, **fields}, only_attempt=only_attempt
+                connection,
+                job_id,
+                to,
+                {"updated_at": at, **fields},
+                _Only(state=only_from, attempt=only_attempt, input=only_input),
             )
             if moved:
                 await _event(connection, job_id, at, to.value, detail)
@@ -190,12 +206,22 @@ class Jobs:
                 .values(updated_at=at, **fields)
             )
 
-    async def next_run(self, job_id: JobId, run: int, at: float, detail: str) -> bool:
-        """Count one more start of the job's phase; False if somebody else counted it first."""
+    async def next_run(
+        self, job_id: JobId, run: int, at: float, detail: str, *, only_from: JobState
+    ) -> bool:
+        """Count one more start of the job's phase; False if somebody else counted it first.
+
+        Or if the job has left the state in which its workflow was found dead: that one has ended
+        because it was done, and its successor works already.
+        """
         async with self._engine.begin() as connection:
             changed = await connection.execute(
                 tables.jobs.update()
-                .where(tables.jobs.c.id == job_id, tables.jobs.c.run == run)
+                .where(
+                    tables.jobs.c.id == job_id,
+                    tables.jobs.c.run == run,
+                    tables.jobs.c.state == only_from.value,
+                )
                 .values(run=run + 1, updated_at=at)
             )
             if changed.rowcount == 1:
@@ -213,7 +239,7 @@ class Jobs:
                 attempt.job_id,
                 JobState.SUBMITTING,
                 {"attempt": attempt.number, "updated_at": attempt.intent_at},
-                only_from=JobState.PREPARED,
+                _Only(state=JobState.PREPARED),
             )
             if moved:
                 await connection.execute(
@@ -229,11 +255,20 @@ class Jobs:
         return moved
 
     async def record_provider_job(
-        self, job_id: JobId, number: int, name: str, at: float, kind: str
+        self,
+        job_id: JobId,
+        number: int,
+        name: str,
+        at: float,
+        *,
+        only_input: str | None,
+        adopted_in: int | None = None,
     ) -> bool:
-        """Commit the provider job's name and move to RUNNING; `kind` is created or adopted.
+        """Commit the name of the provider job that attempt `number` made, and move to RUNNING.
 
-        A created job is recorded only for the newest attempt; an adopted one may be of an older.
+        Only while the attempt is the newest and the job's input is `only_input`: another worker may
+        have fenced it meanwhile. One that is adopted may be of an older attempt; then `adopted_in`
+        is the newest that its finder knows of, and the guard holds for that.
         """
         async with self._engine.begin() as connection:
             moved = await _move(
@@ -246,7 +281,7 @@ class Jobs:
                     "status_detail": "The provider has the job.",
                     "updated_at": at,
                 },
-                only_attempt=number if kind == "created" else None,
+                _Only(attempt=number if adopted_in is None else adopted_in, input=only_input),
             )
             if moved:
                 await connection.execute(
@@ -254,23 +289,34 @@ class Jobs:
                     .where(tables.attempts.c.job_id == job_id, tables.attempts.c.number == number)
                     .values(provider_job=name)
                 )
+                kind = "created" if adopted_in is None else "adopted"
                 await _event(connection, job_id, at, kind, name)
         return moved
 
-    async def fence(self, job_id: JobId, number: int, at: float, provider_input: str) -> None:
-        """Record that the attempt's input has moved, so that a late create of it runs nothing."""
+    async def fence(self, job_id: JobId, number: int, at: float, provider_input: str) -> bool:
+        """Record that the attempt's input is moved away, so that a late create of it runs nothing.
+
+        False if the attempt is settled already; then its input must stay where it is.
+        """
         async with self._engine.begin() as connection:
-            await connection.execute(
+            changed = await connection.execute(
                 tables.jobs.update()
-                .where(tables.jobs.c.id == job_id)
+                .where(
+                    tables.jobs.c.id == job_id,
+                    tables.jobs.c.state == JobState.SUBMITTING.value,
+                    tables.jobs.c.attempt == number,
+                )
                 .values(provider_input=provider_input, updated_at=at)
             )
+            if changed.rowcount == 0:
+                return False
             await connection.execute(
                 tables.attempts.update()
                 .where(tables.attempts.c.job_id == job_id, tables.attempts.c.number == number)
                 .values(fenced_at=at)
             )
             await _event(connection, job_id, at, "fenced", f"attempt {number}")
+        return True
 
     async def attempts(self, job_id: JobId) -> list[Attempt]:
         """Return the job's attempts, oldest first."""
@@ -298,7 +344,7 @@ class Jobs:
                 job_id,
                 finish.state,
                 values | {"updated_at": at, "finished_at": at},
-                only_attempt=only_attempt,
+                _Only(attempt=only_attempt),
             )
             if moved:
                 await _event(connection, job_id, at, finish.state.value, finish.detail)
@@ -353,14 +399,14 @@ async def _move(
     job_id: JobId,
     to: JobState,
     values: Mapping[str, Any],
-    *,
-    only_from: JobState | None = None,
-    only_attempt: int | None = None,
+    only: _Only,
 ) -> bool:
-    sources = sources_of(to) if only_from is None else sources_of(to) & {only_from}
+    sources = sources_of(to) if only.state is None else sources_of(to) & {only.state}
     guards = [tables.jobs.c.id == job_id, tables.jobs.c.state.in_([s.value for s in sources])]
-    if only_attempt is not None:
-        guards.append(tables.jobs.c.attempt == only_attempt)
+    if only.attempt is not None:
+        guards.append(tables.jobs.c.attempt == only.attempt)
+    if only.input is not None:
+        guards.append(tables.jobs.c.provider_input == only.input)
     changed = await connection.execute(
         tables.jobs.update().where(*guards).values(state=to.value, **values)
     )
