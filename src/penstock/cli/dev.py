@@ -46,7 +46,12 @@ FAST: Final = {
 @click.option("--key", help="API key to accept; otherwise one is made and kept.")
 @click.option("--speed", default=60.0, show_default=True, help="Speeds the emulator's clock up.")
 @click.option("--seed", default=0, show_default=True, help="Same seed, same answers.")
-def dev(*, host: str, port: int, data_dir: Path, key: str | None, speed: float, seed: int) -> None:
+@click.option(
+    "--faults",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Fault rules for the emulator, as of `penstock emulator --faults`.",
+)
+def dev(*, host: str, port: int, data_dir: Path, key: str | None, **emulation: Any) -> None:  # noqa: ANN401
     """Run API, worker and emulator here; prints `url: …` and `key: …`.
 
     Nothing leaves this machine and nothing costs anything.
@@ -61,7 +66,7 @@ def dev(*, host: str, port: int, data_dir: Path, key: str | None, speed: float, 
     if not (text.isascii() and text.isprintable()) or text != text.strip() or " " in text:
         raise click.BadParameter("a key is printable ASCII without blanks", param_hint="--key")
     configure("WARNING")
-    with _emulator(data_dir / "emulator", speed, seed) as emulator_url:
+    with _emulator(data_dir / "emulator", **emulation) as emulator_url:
         values: dict[str, Any] = read(os.environ, None)
         values["vertex"] = {**values.get("vertex", {}), **emulator_values(emulator_url)}
         values["timing"] = {**FAST, **values.get("timing", {})}
@@ -94,11 +99,12 @@ def _kept_key(path: Path) -> str:
 
 
 @contextmanager
-def _emulator(data_dir: Path, speed: float, seed: int) -> Iterator[str]:
+def _emulator(data_dir: Path, speed: float, seed: int, faults: Path | None) -> Iterator[str]:
     """Run the emulator as a child that ends with us, even if we are killed: its stdin closes."""
     command = [sys.executable, "-m", "penstock.cli.main", "emulator", "--port", "0"]
     command += ["--data-dir", str(data_dir), "--speed", str(speed), "--seed", str(seed)]
     command += ["--log", str(data_dir / "log.jsonl"), "--exit-with-stdin"]
+    command += [] if faults is None else ["--faults", str(faults)]
     data_dir.mkdir(parents=True, exist_ok=True)
     # A process of its own: the emulator works as hard as the server, and its memory and its crashes
     # are not the server's. A session of its own: Ctrl-C reaches the server first.

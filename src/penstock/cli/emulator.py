@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from penstock.emulator.app import EmulatorSettings
+from penstock.emulator.named import BadRule
 from penstock.emulator.server import serve
 
 
@@ -27,6 +28,12 @@ from penstock.emulator.server import serve
     type=click.Path(path_type=Path),
     help="Keep objects and jobs here over restarts; a temporary directory otherwise.",
 )
+@click.option(
+    "--faults",
+    "faults_path",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A JSON array of fault rules and mixes that stand from the start (docs/emulator.md).",
+)
 @click.option("--exit-with-stdin", is_flag=True, hidden=True, help="End when standard input ends.")
 def emulator(
     *,
@@ -41,16 +48,20 @@ def emulator(
     \b
     Examples:
       penstock emulator --port 8081 --speed 60
+      penstock emulator --faults faults.json
       penstock serve --emulator http://127.0.0.1:8081
     """  # noqa: D301  # click's mark is a real backspace
     with ExitStack() as stack:
         if data_dir is None:
             data_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="penstock-")))
         settings = EmulatorSettings(data_dir=data_dir, **options)
-        serve(
-            settings,
-            host=host,
-            port=port,
-            exit_with_stdin=exit_with_stdin,
-            on_ready=lambda url: click.echo(f"url: {url}"),
-        )
+        try:
+            serve(
+                settings,
+                host=host,
+                port=port,
+                exit_with_stdin=exit_with_stdin,
+                on_ready=lambda url: click.echo(f"url: {url}"),
+            )
+        except BadRule as error:
+            raise click.BadParameter(str(error), param_hint="--faults") from error

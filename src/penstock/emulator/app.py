@@ -19,6 +19,7 @@ from penstock.emulator.database import Database
 from penstock.emulator.faults import Faults
 from penstock.emulator.jobs import JobEngine
 from penstock.emulator.log import EventLog
+from penstock.emulator.named import parse_file
 from penstock.emulator.objects import ObjectStore
 from penstock.emulator.refusals import json_response
 from penstock.emulator.settings import EmulatorSettings
@@ -40,18 +41,21 @@ def create_app(settings: EmulatorSettings, clock: Callable[[], float] = time.tim
     connections need the server of `penstock.emulator.server`.
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True)
+    rules = () if settings.faults_path is None else parse_file(settings.faults_path.read_bytes())
     database = Database(settings.data_dir / "state.sqlite3")
     emulator_clock = EmulatorClock(clock, database)
     log = EventLog(settings.log_path, emulator_clock)
     store = ObjectStore(settings.data_dir, database, emulator_clock, log)
     if store.bucket_created_us(settings.bucket) is None:
         store.create_bucket(settings.bucket)
-    faults = Faults(database)
+    faults = Faults(database, log)
+    for rule in rules:
+        faults.add(rule)
     engine = JobEngine(settings, database, store, faults, emulator_clock, log)
     parts, resumable = upload_kinds(settings.data_dir, database, store, emulator_clock)
     vertex = VertexApi(settings, database, engine, faults, emulator_clock)
-    json_api = JsonApi(settings, store, resumable, faults)
-    xml_api = XmlApi(store, parts, faults)
+    json_api = JsonApi(settings, store, resumable, faults, engine.growing)
+    xml_api = XmlApi(store, parts, faults, engine.growing)
     control = ControlApi(settings, database, engine, faults, emulator_clock)
 
     @asynccontextmanager

@@ -3,14 +3,17 @@
 from typing import Any
 
 import msgspec
+import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from penstock.emulator.database import Database
-from penstock.emulator.faults import Faults, RuleBody, Then
+from penstock.emulator.faults import Faults
 from penstock.emulator.job_record import shown
+from penstock.emulator.job_run import witness_path
 from penstock.emulator.jobs import JobEngine
+from penstock.emulator.named import BadRule, catalogue, parse_mix, parse_rule
 from penstock.emulator.refusals import json_response
 from penstock.emulator.settings import EmulatorSettings
 from penstock.emulator.timestamps import EmulatorClock, rfc3339
@@ -45,7 +48,11 @@ class ControlApi:
             Route("/emulator/v1/rules", self.remove_rules, methods=["DELETE"]),
             Route("/emulator/v1/rules/{id}", self.show_rule, methods=["GET"]),
             Route("/emulator/v1/rules/{id}", self.remove_rules, methods=["DELETE"]),
+            Route("/emulator/v1/mix", self.add_mix, methods=["POST"]),
+            Route("/emulator/v1/faults", self.list_faults, methods=["GET"]),
+            Route("/emulator/v1/hits", self.list_hits, methods=["GET"]),
             Route("/emulator/v1/jobs", self.list_jobs, methods=["GET"]),
+            Route("/emulator/v1/jobs/{id}/rows", self.list_rows, methods=["GET"]),
             Route("/emulator/v1/clock", self.advance_clock, methods=["POST"]),
             Route("/emulator/v1/clock", self.show_clock, methods=["GET"]),
         ]
@@ -53,12 +60,38 @@ class ControlApi:
     async def add_rule(self, request: Request) -> Response:
         """Make a rule; 400 with the reason if the body is not one."""
         try:
-            body = msgspec.json.decode(await request.body(), type=RuleBody)
-        except msgspec.DecodeError as error:
+            return _json(self._faults.add(parse_rule(await request.body())))
+        except (BadRule, OverflowError) as error:
             return json_response({"error": str(error)}, status=400)
-        if body.then == Then():
-            return json_response({"error": "`then` is empty: the rule does nothing"}, status=400)
-        return _json(self._faults.add(body))
+
+    async def add_mix(self, request: Request) -> Response:
+        """Make one rule for each fault of a mix, all with one seed; 400 if the body is none."""
+        try:
+            rules = [self._faults.add(rule) for rule in parse_mix(await request.body())]
+        except (BadRule, OverflowError) as error:
+            return json_response({"error": str(error)}, status=400)
+        return _json({"rules": rules})
+
+    async def list_faults(self, request: Request) -> Response:
+        """Every fault that has a name, with its calls and parameters."""
+        del request
+        return json_response({"faults": catalogue()})
+
+    async def list_hits(self, request: Request) -> Response:
+        """What was struck, oldest first; `?rule=` for one rule."""
+        hits = self._faults.hits(request.query_params.get("rule"))
+        return json_response({"hits": [hit._asdict() for hit in hits]})
+
+    async def list_rows(self, request: Request) -> Response:
+        """What every row of a job cost, and what output faults did to it."""
+        job_id = request.path_params["id"]
+        if not job_id.isdigit():
+            return json_response({"error": "no such job"}, status=404)
+        path = witness_path(self._settings.data_dir, job_id)
+        if not path.exists():
+            return json_response({"error": "no output fault struck this job"}, status=404)
+        rows = [orjson.loads(line) for line in path.read_bytes().splitlines()]
+        return json_response({"rows": rows})
 
     async def list_rules(self, request: Request) -> Response:
         """All rules with their uses."""

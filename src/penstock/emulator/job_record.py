@@ -4,6 +4,7 @@ from typing import Any, Final
 
 import msgspec
 
+from penstock.emulator.faults import Subject, Then
 from penstock.emulator.timestamps import rfc3339
 
 QUEUED: Final = "JOB_STATE_QUEUED"
@@ -18,6 +19,9 @@ PARTIALLY_SUCCEEDED: Final = "JOB_STATE_PARTIALLY_SUCCEEDED"
 WAITING: Final = frozenset({QUEUED, PENDING})
 WORKING: Final = frozenset({RUNNING, CANCELLING})
 TERMINAL: Final = frozenset({SUCCEEDED, FAILED, CANCELLED, EXPIRED, PARTIALLY_SUCCEEDED})
+
+_BEFORE: Final = {RUNNING: PENDING, PENDING: QUEUED, QUEUED: QUEUED}
+"""What a state that goes backwards goes back to; an ended job goes back to RUNNING."""
 
 
 class Job(msgspec.Struct, kw_only=True):
@@ -51,8 +55,12 @@ class Job(msgspec.Struct, kw_only=True):
     usage: dict[str, int] = {}
 
 
-def shown(job: Job, project_number: str, *, state: str | None = None) -> dict[str, Any]:
-    """The resource: camelCase, int64 as text, zero counts and unset members absent."""
+def shown(job: Job, project_number: str, then: Then | None = None) -> dict[str, Any]:
+    """The resource: camelCase, int64 as text, zero counts and unset members absent.
+
+    A rule may have another state or other counts told than the true ones.
+    """
+    state = _told_state(job, then)
     body: dict[str, Any] = {
         "name": resource_name(job, project_number),
         "displayName": job.display_name,
@@ -62,7 +70,7 @@ def shown(job: Job, project_number: str, *, state: str | None = None) -> dict[st
             "predictionsFormat": "jsonl",
             "gcsDestination": {"outputUriPrefix": job.output_prefix},
         },
-        "state": state or job.state,
+        "state": state,
         "createTime": rfc3339(job.created_us),
         "updateTime": rfc3339(job.updated_us),
         "modelVersionId": "1",
@@ -81,11 +89,28 @@ def shown(job: Job, project_number: str, *, state: str | None = None) -> dict[st
         "incompleteCount": job.incomplete,
     }
     stats = {name: str(count) for name, count in counts.items() if count}
+    if then is not None and then.stats is not None:
+        stats = then.stats
     if stats:
         body["completionStats"] = stats
     if job.error is not None:
         body["error"] = job.error
     return body
+
+
+def _told_state(job: Job, then: Then | None) -> str:
+    if then is None:
+        return job.state
+    if then.backwards:
+        return _BEFORE.get(job.state, RUNNING)
+    return then.state or job.state
+
+
+def subject_of(job: Job, *, is_known: bool = False) -> Subject:
+    """What fault rules may ask about a job."""
+    return Subject(
+        display_name=job.display_name, state=job.state, number=job.sequence, is_known=is_known
+    )
 
 
 def resource_name(job: Job, project_number: str) -> str:

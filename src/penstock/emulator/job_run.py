@@ -11,13 +11,18 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO, Final, NamedTuple
 
+import orjson
+
 from penstock.emulator.answers import Answerer
 from penstock.emulator.faults import Faults, Subject
+from penstock.emulator.growth import Growing
 from penstock.emulator.importer import Importer, ImportRefusal
-from penstock.emulator.job_record import Job
+from penstock.emulator.job_record import Job, subject_of
 from penstock.emulator.objects import COPY_CHUNK_BYTES, Attributes, Incoming, ObjectStore
 from penstock.emulator.output import RowLedger, RowOptions, RowWriter, Timeline, shuffled
 from penstock.emulator.settings import EmulatorSettings
+from penstock.emulator.spoiled_files import Files
+from penstock.emulator.spoiling import Spoiler
 from penstock.emulator.timestamps import SECOND_US, rfc3339
 
 # The defaults that a test sees at speed 1, in seconds.
@@ -42,14 +47,21 @@ class JobRun:
     """One attempt to work through a job's input."""
 
     def __init__(
-        self, job: Job, store: ObjectStore, faults: Faults, settings: EmulatorSettings
+        self,
+        job: Job,
+        store: ObjectStore,
+        faults: Faults,
+        settings: EmulatorSettings,
+        growing: Growing,
     ) -> None:
+        self._growing = growing
+        self._spoiler: Spoiler | None = None
         self._job = job
         self._store = store
         self._faults = faults
         self._settings = settings
         self._aborted = threading.Event()
-        self._subject = Subject(display_name=job.display_name)
+        self._subject = subject_of(job)
         self.rows_path = settings.data_dir / "work" / f"{job.id}.jsonl"
 
     def abort(self) -> None:
@@ -65,15 +77,19 @@ class JobRun:
                 return Findings(refusal=refusal)
             rows = len(importer.lines)
             timeline = self._plan(rows, importer.delay_seconds)
+            orders = self._faults.outputs(self._subject)
+            self._spoiler = Spoiler(orders, rows) if orders else None
             options = RowOptions(
-                no_total=self._has_mode("no_total"), retype=self._has_mode("retype")
+                no_total=self._has_mode("no_total"),
+                retype=self._has_mode("retype"),
+                spoiler=self._spoiler,
             )
             answerer = Answerer(model=self._job.model, seed=self._settings.seed)
             ledger = RowWriter(answerer, timeline, options).write(
                 self.rows_path,
                 sources,
                 importer.lines,
-                shuffled(rows, f"{self._settings.seed}|{rows}"),
+                shuffled(rows, f"{self._settings.seed}|{rows}{self._order_seed()}"),
                 self._check_not_aborted,
             )
         return Findings(timeline=timeline, ledger=ledger)
@@ -83,6 +99,10 @@ class JobRun:
         started_us = self._job.started_us or self._job.created_us
         length_us = math.ceil(seconds / self._settings.speed * SECOND_US)
         return Timeline(started_us, started_us + length_us, rows)
+
+    def _order_seed(self) -> str:
+        order = None if self._spoiler is None else self._spoiler.order("unordered")
+        return "" if order is None else f"|{order.seed}"
 
     def _check_not_aborted(self) -> None:
         if self._aborted.is_set():
@@ -150,14 +170,34 @@ class JobRun:
             name = f"{prefix}/incremental_predictions.jsonl"
             self._put((bucket, name), 0, ledger.bytes_of(rows // 2))
         lacking = self._faults.take("missing_shard", None, self._subject)
+        spoiler = self._spoiler or Spoiler((), rows)
+        shards = max(shards, spoiler.shards_min)
+        files = Files(spoiler, ledger, rows)
         for shard in range(shards):
             if lacking is not None and lacking.missing_shard == shard:
                 continue
-            first, last = rows * shard // shards, rows * (shard + 1) // shards
             name = target if shards == 1 else f"{target}-{shard:05}-of-{shards:05}"
-            self._put((bucket, name), ledger.bytes_of(first), ledger.bytes_of(last))
+            file = files.shard(shard, shards)
+            if file is not None:
+                self._put((bucket, name), file.first_byte, file.end_byte, file.steps)
+        if self._spoiler is not None:
+            self._keep_witness(spoiler)
 
-    def _put(self, target: tuple[str, str], first: int, end: int) -> None:
+    def _keep_witness(self, spoiler: Spoiler) -> None:
+        """What each row was before it was spoiled, for those who check a client."""
+        path = witness_path(self._settings.data_dir, self._job.id)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in spoiler.record))
+
+    def _put(self, target: tuple[str, str], first: int, end: int, steps: int = 0) -> None:
+        if steps:
+            part = self.rows_path.with_suffix(".part")
+            with part.open("wb") as out, self.rows_path.open("rb") as rows:
+                rows.seek(first)
+                out.write(rows.read(end - first))
+            self._growing.begin(target, part, steps, _SHARD_ATTRIBUTES)
+            part.unlink()
+            return
         # Without MD5, as objects that a service composes; it would cost as much as the answers.
         with self._store.incoming(with_md5=False) as incoming:
             if first == 0 and end == self.rows_path.stat().st_size:
@@ -185,6 +225,11 @@ def _gone(uri: str) -> ImportRefusal:
         "Failed to import data. Please check 'Prepare input' section in the batch prediction "
         f"documentation for the input format. Error: Not found: URI {uri}",
     )
+
+
+def witness_path(data_dir: Path, job_id: str) -> Path:
+    """Where the rows of a job with output faults are told, one JSON object each."""
+    return data_dir / "witness" / f"{job_id}.jsonl"
 
 
 def split_uri(uri: str) -> tuple[str, str]:

@@ -23,7 +23,8 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from penstock.emulator.database import Database
-from penstock.emulator.faults import Call, Faults, Subject
+from penstock.emulator.faults import Call, Faults, Then
+from penstock.emulator.growth import Growing
 from penstock.emulator.importer import ImportRefusal
 from penstock.emulator.job_record import (
     CANCELLED,
@@ -39,6 +40,7 @@ from penstock.emulator.job_record import (
     WAITING,
     Job,
     resource_name,
+    subject_of,
 )
 from penstock.emulator.job_run import Findings, JobRun, output_directory
 from penstock.emulator.log import EventLog
@@ -106,6 +108,7 @@ class JobEngine:
         clock: EmulatorClock,
         log: EventLog,
     ) -> None:
+        self._growing = Growing(settings.data_dir, database, store)
         self._settings = settings
         self._database = database
         self._store = store
@@ -123,6 +126,11 @@ class JobEngine:
         # Rows of runs that a kill interrupted; those runs start again from their input.
         for leftover in rows_dir.iterdir():
             leftover.unlink()
+
+    @property
+    def growing(self) -> Growing:
+        """The outputs that grow while they are read."""
+        return self._growing
 
     def start(self) -> None:
         """Take up the jobs that were in flight and begin to move them."""
@@ -255,11 +263,13 @@ class JobEngine:
     def _step_waiting(self, active: _Active, now_us: int) -> None:
         job = active.job
         starts_us = job.created_us + self._scaled_us(PENDING_SECONDS)
-        hold = self._hold(job)
+        then = self._holding(job)
+        hold = None if then is None else then.hold
+        is_overdue = then is not None and then.overdue
         if hold in {"queued", "pending"}:
             expires_us = job.created_us + QUEUE_LIMIT_SECONDS * SECOND_US
             state = QUEUED if hold == "queued" else PENDING
-            if now_us >= expires_us:
+            if now_us >= expires_us and not is_overdue:
                 self._end(active, Ending(EXPIRED, expires_us, 0))
             elif job.state != state or not job.held:
                 job.held = True
@@ -275,7 +285,9 @@ class JobEngine:
 
     def _step_working(self, active: _Active, now_us: int) -> None:
         if active.work is None:
-            active.run = JobRun(active.job, self._store, self._faults, self._settings)
+            active.run = JobRun(
+                active.job, self._store, self._faults, self._settings, self._growing
+            )
             active.work = self._pool.submit(active.run.work)
         self._show_progress(active, now_us)
         if not active.work.done():
@@ -294,8 +306,7 @@ class JobEngine:
         if findings.ledger is None or findings.timeline is None:
             return
         rows = min(findings.timeline.rows_done(now_us), len(findings.ledger))
-        subject = Subject(display_name=job.display_name)
-        if rows > active.partial_rows and self._faults.peek("partial", None, subject):
+        if rows > active.partial_rows and self._faults.peek("partial", None, subject_of(job)):
             active.partial_rows = rows
             try:
                 run.export(output_directory(job), findings.ledger, rows, 1)
@@ -325,14 +336,20 @@ class JobEngine:
         timeline = findings.timeline
         if timeline is None:
             raise RuntimeError(f"the run of job {job.id} found neither rows nor a refusal")
-        if cancelled_us is not None and gone_us is not None and cancelled_us < timeline.ends_us:
+        then = self._holding(job)
+        is_held = then is not None and then.hold == "running"
+        # A held job is still at work, however long ago its timeline has ended.
+        is_cut = cancelled_us is not None and (is_held or cancelled_us < timeline.ends_us)
+        if is_cut and cancelled_us is not None and gone_us is not None:
             rows = timeline.rows_done(cancelled_us)
             if now_us < gone_us:
                 return None
             usual = Ending(CANCELLED, gone_us, rows, _CANCELLED_ERROR)
             return self._ordered_ending(job, "cancel", timeline.rows, usual)
         limit_us = started_us + RUN_LIMIT_SECONDS * SECOND_US
-        if timeline.ends_us > limit_us or self._hold(job) == "running":
+        if is_held and then is not None and then.overdue:
+            return None
+        if timeline.ends_us > limit_us or is_held:
             rows = timeline.rows_done(limit_us)
             return _due(Ending(CANCELLED, limit_us, rows, _CANCELLED_ERROR), now_us)
         if now_us < timeline.ends_us:
@@ -342,7 +359,7 @@ class JobEngine:
 
     def _ordered_ending(self, job: Job, call: Call, rows: int, usual: Ending) -> Ending:
         """The usual end, unless a rule orders another (a cancelled job may still succeed)."""
-        then = self._faults.take("finish", call, Subject(display_name=job.display_name))
+        then = self._faults.take("finish", call, subject_of(job))
         if then is None or then.finish is None:
             return usual
         share = then.rows if then.rows is not None else _PARTIAL_ROWS.get(then.finish, 1.0)
@@ -363,7 +380,7 @@ class JobEngine:
             self._end(active, ending)
             return
         if active.export is None:
-            then = self._faults.take("shards", None, Subject(display_name=job.display_name))
+            then = self._faults.take("shards", None, subject_of(job))
             shards = (then.shards if then is not None else None) or 1
             directory = output_directory(job)
             active.export = self._pool.submit(run.export, directory, ledger, ending.rows, shards)
@@ -411,9 +428,8 @@ class JobEngine:
             msgspec.json.encode(job),
         )
 
-    def _hold(self, job: Job) -> str | None:
-        then = self._faults.peek("hold", None, Subject(display_name=job.display_name))
-        return None if then is None else then.hold
+    def _holding(self, job: Job) -> Then | None:
+        return self._faults.peek("hold", None, subject_of(job))
 
     def _scaled_us(self, seconds: float) -> int:
         return round(seconds / self._settings.speed * SECOND_US)

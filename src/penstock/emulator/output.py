@@ -3,7 +3,7 @@
 import os
 import random
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
@@ -12,12 +12,17 @@ import orjson
 from penstock.emulator.answers import Answerer, Outcome
 from penstock.emulator.directives import find_directives, may_hold_directive
 from penstock.emulator.importer import LineIndex
+from penstock.emulator.spoiling import Spoiler
 from penstock.emulator.timestamps import row_time
 
 _WRITE_BUFFER_BYTES: Final = 1 << 20
 _ABORT_CHECK_ROWS: Final = 256
 _RESERVED: Final = ("request", "response", "status", "processed_time")
 _PART_MEMBERS: Final = ("contents", "systemInstruction", "system_instruction")
+_ROW_DIRECTIVES: Final = frozenset(
+    {"missing", "duplicate", "foreign", "garbage", "truncated-row", "bad-utf8"}
+)
+"""A line that orders one of these has its say before any rule."""
 _BAD_USAGE: Final[dict[str, object]] = {
     "promptTokenCount": -5,
     "candidatesTokenCount": 12.5,
@@ -31,6 +36,7 @@ class RowOptions(NamedTuple):
 
     no_total: bool = False
     retype: bool = False
+    spoiler: Spoiler | None = None
 
 
 class Timeline(NamedTuple):
@@ -124,14 +130,15 @@ class RowWriter:
                     check_not_aborted()
                 file, offset, length = lines.locate(row)
                 line = os.pread(sources[file].fileno(), length, offset)
-                outcome, made = self._row(line, self._timeline.done_at_us(number))
+                outcome, made = self._row(line, number)
                 for piece in made:
                     out.write(piece)
                     end += len(piece)
                 ledger.add(end, outcome)
         return ledger
 
-    def _row(self, line: bytes, at_us: int) -> tuple[Outcome, Iterator[bytes]]:
+    def _row(self, line: bytes, number: int) -> tuple[Outcome, Iterable[bytes]]:
+        at_us = self._timeline.done_at_us(number)
         row: dict[str, Any] = orjson.loads(line)
         request = row.get("request")
         directives = find_directives(request) if may_hold_directive(line) else {}
@@ -151,6 +158,10 @@ class RowWriter:
             "request": request,
             "response": outcome.response,
         }
+        if self._options.spoiler is not None:
+            pieces = self._options.spoiler.row(number, made)
+            if _ROW_DIRECTIVES.isdisjoint(directives):
+                return outcome, pieces
         whole = orjson.dumps(made, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
         return outcome, _spoiled_rows(whole, made, directives)
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+import struct
 import sys
 import threading
 import time
@@ -12,13 +13,15 @@ from typing import Final
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from penstock.emulator.answering import ABORT_EXTENSION
+from penstock.emulator.answering import ABORT_EXTENSION, Way
 from penstock.emulator.app import create_app
 from penstock.emulator.settings import EmulatorSettings
 
 _SHUTDOWN_SECONDS: Final = 2
 _KEEP_ALIVE_SECONDS: Final = 75
 _BACKLOG: Final = 2048
+_RESET_AT_CLOSE: Final = struct.pack("ii", 1, 0)
+"""SO_LINGER on, for no time."""
 
 
 class _CuttingProtocol(HttpToolsProtocol):
@@ -31,7 +34,17 @@ class _CuttingProtocol(HttpToolsProtocol):
         super().on_message_begin()
         extensions = self.scope.setdefault("extensions", {})
         if isinstance(extensions, dict):
-            extensions[ABORT_EXTENSION] = {"abort": self.transport.abort}
+            extensions[ABORT_EXTENSION] = {"abort": self._cut}
+
+    def _cut(self, way: Way) -> None:
+        connection = self.transport.get_extra_info("socket")
+        if way == "fin":
+            # In order: what was written leaves first.
+            self.transport.close()
+            return
+        if way == "rst" and connection is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)
+        self.transport.abort()
 
 
 class _Server(uvicorn.Server):

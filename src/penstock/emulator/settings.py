@@ -10,7 +10,8 @@ class EmulatorSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     `data_dir` holds objects and job state and survives `kill -9`; `speed` divides every duration
     that the emulated service chooses (not the documented limits of 24 and 72 hours); `log_path`
-    gets one JSON line per event that an outside checker wants to count.
+    gets one JSON line per event that an outside checker wants to count;
+    `faults_path` is a file of fault rules that stand from the start.
     """
 
     data_dir: Path
@@ -20,3 +21,4 @@ class EmulatorSettings(msgspec.Struct, frozen=True, kw_only=True):
     project: str = "penstock-emulator"
     project_number: str = "415104041262"
     bucket: str = "penstock"
+    faults_path: Path | None = None

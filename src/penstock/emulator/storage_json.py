@@ -13,7 +13,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from penstock.emulator.answering import drain, storage_refusal, under_faults
+from penstock.emulator.body_faults import is_refused_unread, with_body_faults
 from penstock.emulator.faults import Call, Faults, Subject
+from penstock.emulator.growth import Growing
 from penstock.emulator.multipart_related import RelatedBody
 from penstock.emulator.objects import (
     Attributes,
@@ -26,7 +28,15 @@ from penstock.emulator.objects import (
 from penstock.emulator.refusals import StorageRefusal, bad_storage_request, json_response
 from penstock.emulator.settings import EmulatorSettings
 from penstock.emulator.timestamps import rfc3339
-from penstock.emulator.transfer import download, page_limit, receive_into, stated_hashes
+from penstock.emulator.transfer import (
+    coming_bytes,
+    doctored,
+    download,
+    page_limit,
+    receive_into,
+    served_bytes,
+    stated_hashes,
+)
 from penstock.emulator.uploads import ResumableUploads, Session
 
 LIST_ITEMS_MAX: Final = 1000
@@ -74,8 +84,10 @@ class JsonApi:
         store: ObjectStore,
         uploads: ResumableUploads,
         faults: Faults,
+        growing: Growing,
     ) -> None:
         self._settings = settings
+        self._growing = growing
         self._store = store
         self._uploads = uploads
         self._faults = faults
@@ -116,8 +128,11 @@ class JsonApi:
                 )
         raise _not_found(request)
 
-    async def _guarded(self, call: Call, target: tuple[str, str], act: _Act) -> Response:
-        then = self._faults.http(call, Subject(path="/".join(target)))
+    async def _guarded(
+        self, call: Call, target: tuple[str, str], act: _Act, *, is_conditional: bool = False
+    ) -> Response:
+        subject = Subject(path="/".join(target), is_conditional=is_conditional)
+        then = self._faults.http(call, subject)
         return await under_faults(then, act, storage_refusal(json_error))
 
     async def _on_buckets(self, request: Request) -> Response:
@@ -185,12 +200,19 @@ class JsonApi:
         if request.method not in acts:
             raise _not_found(request)
         call, act = acts[request.method]
-        return await self._guarded(call, target, act)
+        conditional = not _PRECONDITIONS.keys().isdisjoint(request.query_params.keys())
+        return await self._guarded(call, target, act, is_conditional=conditional)
 
     async def _read(self, request: Request, target: tuple[str, str]) -> Response:
-        then = self._faults.http("object_read", Subject(path="/".join(target)))
+        media = request.query_params.get("alt") == "media"
+        media = media or request.url.path.startswith("/download/")
+        body_bytes = served_bytes(request, self._store.find(*target)) if media else None
+        subject = Subject(path="/".join(target), body_bytes=body_bytes)
+        then = self._faults.http("object_read", subject)
 
         async def act() -> Response:
+            if media:
+                await self._growing.read(target)
             stored = self._store.get(*target)
             wanted = request.query_params.get("generation")
             if wanted is not None and wanted != str(stored.generation):
@@ -198,10 +220,9 @@ class JsonApi:
                     404, "notFound", f"No such object: {'/'.join(target)}", xml_code="NoSuchKey"
                 )
             _preconditions(request).check(stored)
-            media = request.query_params.get("alt") == "media"
-            if media or request.url.path.startswith("/download/"):
+            if media:
                 return download(request, self._store, stored, then)
-            return json_response(self._object(request, stored))
+            return json_response(self._object(request, doctored(stored, then)))
 
         return await under_faults(then, act, storage_refusal(json_error))
 
@@ -270,8 +291,18 @@ class JsonApi:
         act = acts.get((request.method, query.get("uploadType")))
         if act is None:
             raise _not_found(request)
-        then = self._faults.http("object_write", Subject(path=f"{bucket}/{name}"))
-        if then is not None and then.status is not None and not then.after:
+        kind = query.get("uploadType")
+        has_body = request.method == "PUT" or kind != "resumable"
+        subject = Subject(
+            path=f"{bucket}/{name}",
+            is_conditional=not _PRECONDITIONS.keys().isdisjoint(query.keys()),
+            body_bytes=coming_bytes(request) if has_body else None,
+            is_plain=kind != "multipart",
+        )
+        then = self._faults.http("object_write", subject)
+        # What acts reads its body from here.
+        request = with_body_faults(request, then)
+        if then is not None and is_refused_unread(then):
             await drain(request)
         return await under_faults(then, act, storage_refusal(json_error))
 

@@ -15,7 +15,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from penstock.emulator.answering import drain, storage_refusal, under_faults
+from penstock.emulator.body_faults import TAKEN, is_refused_unread, with_body_faults
 from penstock.emulator.faults import Call, Faults, Subject
+from penstock.emulator.growth import Growing
 from penstock.emulator.objects import (
     Attributes,
     ListQuery,
@@ -26,10 +28,12 @@ from penstock.emulator.objects import (
 from penstock.emulator.refusals import StorageRefusal, bad_storage_request
 from penstock.emulator.timestamps import rfc3339
 from penstock.emulator.transfer import (
+    coming_bytes,
     download,
     object_headers,
     page_limit,
     receive_into,
+    served_bytes,
     stated_hashes,
 )
 from penstock.emulator.uploads import PARTS_MAX, PartUploads
@@ -58,8 +62,11 @@ def _xml(body: str, status: int = 200) -> Response:
 class XmlApi:
     """Answers `/{bucket}` and `/{bucket}/{object}`."""
 
-    def __init__(self, store: ObjectStore, uploads: PartUploads, faults: Faults) -> None:
+    def __init__(
+        self, store: ObjectStore, uploads: PartUploads, faults: Faults, growing: Growing
+    ) -> None:
         self._store = store
+        self._growing = growing
         self._uploads = uploads
         self._faults = faults
 
@@ -93,7 +100,10 @@ class XmlApi:
             return Response(status_code=204)
         if request.method != "GET":
             raise _no_method()
-        return await self._guarded("object_list", (bucket, ""), lambda: self._list(request, bucket))
+        then = self._faults.http("object_list", Subject(path=f"{bucket}/"))
+        return await under_faults(
+            then, lambda: self._list(request, bucket), storage_refusal(xml_error)
+        )
 
     async def _on_object(self, request: Request, bucket: str, name: str) -> Response:
         query = request.query_params
@@ -112,25 +122,26 @@ class XmlApi:
         if method not in calls:
             raise _no_method()
         call, act = calls[method]
-        return await self._guarded(call, target, act, request)
-
-    async def _guarded(
-        self,
-        call: Call,
-        target: tuple[str, str],
-        act: Callable[[], Awaitable[Response]],
-        request: Request | None = None,
-    ) -> Response:
-        then = self._faults.http(call, Subject(path="/".join(target)))
-        ordered = then is not None and then.status is not None and not then.after
-        if ordered and request is not None:
+        subject = Subject(
+            path="/".join(target),
+            is_conditional=any(k.startswith("x-goog-if-") for k in request.headers),
+            body_bytes=_body_bytes(request),
+        )
+        then = self._faults.http(call, subject)
+        # What acts reads its body from here.
+        request = with_body_faults(request, then)
+        if then is not None and is_refused_unread(then):
             await drain(request)
         return await under_faults(then, act, storage_refusal(xml_error))
 
     async def _read(self, request: Request, target: tuple[str, str]) -> Response:
-        then = self._faults.http("object_read", Subject(path="/".join(target)))
+        body_bytes = served_bytes(request, self._store.find(*target))
+        subject = Subject(path="/".join(target), body_bytes=body_bytes)
+        then = self._faults.http("object_read", subject)
 
         async def act() -> Response:
+            if request.method == "GET":
+                await self._growing.read(target)
             stored = self._store.get(*target)
             wanted = request.query_params.get("generation")
             if wanted is not None and wanted != str(stored.generation):
@@ -238,6 +249,13 @@ class XmlApi:
         return _xml("".join(body))
 
 
+def _body_bytes(request: Request) -> int | None:
+    """The announced bytes of an upload; a copy or a command has none."""
+    if request.method != "PUT" or "x-goog-copy-source" in request.headers:
+        return None
+    return coming_bytes(request)
+
+
 def _contents(stored: StoredObject) -> str:
     return (
         f"<Contents><Key>{escape(stored.name)}</Key><Generation>{stored.generation}</Generation>"
@@ -299,6 +317,8 @@ def _unmet_etag(request: Request, stored: StoredObject) -> Response | None:
 
 async def _drain_quietly(request: Request) -> None:
     # A refused upload is read to its end, or the client would see a reset instead of the refusal.
+    if TAKEN in request.scope:
+        return
     try:
         await drain(request)
     except (ClientDisconnect, RuntimeError):

@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncIterator
 from typing import IO, Final, NamedTuple
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -17,6 +18,8 @@ from penstock.emulator.timestamps import http_date
 
 CHUNK_BYTES: Final = 1 << 20
 _DIGITS_MAX: Final = 18
+UNANNOUNCED_BYTES: Final = 1 << 60
+"""The size of a body that does not say its size."""
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})\Z")
 
 
@@ -131,7 +134,7 @@ def download(
 ) -> Response:
     """The answer with the bytes of an object, or with a range of them."""
     span = parse_range(request.headers.get("range"), stored.size)
-    headers = object_headers(stored)
+    headers = object_headers(doctored(stored, then))
     headers["Content-Length"] = str(span.length)
     if span.partial:
         end = span.offset + span.length - 1
@@ -142,6 +145,8 @@ def download(
     # Opened before the first await: what happens to the object from here on does not matter.
     file = store.path(stored).open("rb")
     chunks = _chunks(file, span, corrupt=then is not None and then.corrupt)
+    if then is not None and then.stall_seconds is not None:
+        chunks = _stalled(chunks, then.stall_after_bytes, then.stall_seconds)
     cut = None if then is None else then.cut_after_bytes
     if cut is not None:
         return _CutResponse(chunks, status, headers, cut_after_bytes=cut)
@@ -164,6 +169,48 @@ async def _chunks(file: IO[bytes], span: Span, *, corrupt: bool) -> AsyncIterato
                 chunk = chunk[:middle] + bytes([chunk[middle] ^ 1]) + chunk[middle + 1 :]
                 corrupt = False
             yield chunk
+
+
+async def _stalled(
+    chunks: AsyncIterator[bytes], after_bytes: int, seconds: float
+) -> AsyncIterator[bytes]:
+    """The same bytes with a pause after so many of them."""
+    left = after_bytes
+    async for chunk in chunks:
+        if 0 <= left < len(chunk):
+            yield chunk[:left]
+            await asyncio.sleep(seconds)
+            yield chunk[left:]
+        else:
+            yield chunk
+        left -= len(chunk)
+
+
+def served_bytes(request: Request, stored: StoredObject | None) -> int | None:
+    """How many bytes of the object a read would get; None for one that gets none."""
+    if stored is None or request.method == "HEAD":
+        return None
+    try:
+        return parse_range(request.headers.get("range"), stored.size).length
+    except StorageRefusal:
+        # The read itself will be refused.
+        return None
+
+
+def coming_bytes(request: Request) -> int | None:
+    """How many bytes of a body are announced; what is sent in chunks is not, and may be any."""
+    text = request.headers.get("content-length")
+    if text is None:
+        return UNANNOUNCED_BYTES
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
+def doctored(stored: StoredObject, then: Then | None) -> StoredObject:
+    """The object as it is described: with another CRC32C, where a rule wants that."""
+    if then is None or not then.wrong_crc32c:
+        return stored
+    other = "AAAAAA==" if stored.crc32c != "AAAAAA==" else "AAAAAQ=="
+    return msgspec.structs.replace(stored, crc32c=other)
 
 
 class _CutResponse(StreamingResponse):

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from penstock.emulator.answering import under_faults, vertex_refusal
 from penstock.emulator.database import Database
 from penstock.emulator.faults import Call, Faults, Subject
-from penstock.emulator.job_record import Job, resource_name, shown
+from penstock.emulator.job_record import Job, resource_name, shown, subject_of
 from penstock.emulator.jobs import JobEngine
 from penstock.emulator.list_filter import parse_filter
 from penstock.emulator.refusals import VertexRefusal, invalid_argument, json_response
@@ -39,7 +39,7 @@ _METHODS: Final[dict[tuple[str, bool, bool], Call]] = {
 
 
 class VertexApi:
-    """Answers the Vertex calls; holds no state of its own."""
+    """Answers the Vertex calls."""
 
     def __init__(
         self,
@@ -54,6 +54,8 @@ class VertexApi:
         self._engine = engine
         self._faults = faults
         self._clock = clock
+        self._told: dict[str, str] = {}
+        """The state of each job as it truly was when it was last told."""
 
     async def handle(self, request: Request) -> Response:
         """Answer one call in the shape of Google, refusals included."""
@@ -125,6 +127,8 @@ class VertexApi:
                     continue
                 if job.created_us > newest_us or not wanted(job):
                     continue
+                if self._faults.take("forget", "list", subject_of(job)) is not None:
+                    continue
                 more = len(page) == size
                 if more:
                     break
@@ -140,7 +144,8 @@ class VertexApi:
 
     async def _on_job(self, call: Call, location: str, job_id: str) -> Response:
         job = self._engine.find(job_id)
-        subject = Subject(display_name=None if job is None else job.display_name)
+        subject = Subject() if job is None else subject_of(job)
+        is_forgotten = self._faults.take("forget", call, subject) is not None
         acts: dict[str, Callable[[Job], Awaitable[Response]]] = {
             "get": self._get,
             "cancel": self._cancel,
@@ -148,7 +153,7 @@ class VertexApi:
         }
 
         async def act() -> Response:
-            if job is None or job.location != location:
+            if job is None or job.location != location or is_forgotten:
                 raise VertexRefusal(
                     404, "NOT_FOUND", f"The BatchPredictionJob does not exist: {job_id}."
                 )
@@ -183,9 +188,10 @@ class VertexApi:
         )
 
     def _shown(self, job: Job, call: Call) -> dict[str, Any]:
-        then = self._faults.take("state", call, Subject(display_name=job.display_name))
-        state = None if then is None else then.state
-        return shown(job, self._settings.project_number, state=state)
+        is_known = self._told.get(job.id) == job.state
+        self._told[job.id] = job.state
+        then = self._faults.saying(call, subject_of(job, is_known=is_known))
+        return shown(job, self._settings.project_number, then)
 
 
 def _require_credentials(request: Request) -> None:
