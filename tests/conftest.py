@@ -1,16 +1,21 @@
 """What most tests need: a clock that stands, a real database, a real spool, a job."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 from tests.fake_clock import START, FakeClock
+from tests.postgres import empty_postgres_url, postgres_server, postgres_template, postgres_url
 
 from penstock.blobs.spool import Spool
 from penstock.core.job import Job, OrgId, new_job_id
 from penstock.core.state import JobState
 from penstock.store.store import Store
+
+# Fixtures for every test below this directory.
+__all__ = ["empty_postgres_url", "postgres_server", "postgres_template", "postgres_url"]
 
 
 @pytest.fixture
@@ -23,7 +28,7 @@ def clock() -> FakeClock:
 def template_database(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The bytes of a migrated, empty database: migrating once a session saves most of a test."""
     path = tmp_path_factory.mktemp("template") / "penstock.db"
-    Store.open(path)
+    asyncio.run(Store.open(path).close())
     return path.read_bytes()
 
 

@@ -7,6 +7,8 @@ a job or pay twice. Elsewhere the figure in tools/coverage_floor.txt may rise an
 """
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -21,6 +23,9 @@ PACKAGE: Final = "src/penstock/"
 COMPLETE: Final = ("core/", "ingest/", "lifecycle/", "api/auth.py")
 """Below src/penstock; every line and every branch of these is taken by some test."""
 
+INSTALL_SECONDS: Final = 120
+"""How long one step of an installation may take; it may hang where there is no network."""
+
 PYTEST: Final = ("-m", "pytest", "-n", "2", "--cov=penstock", "--cov-branch", "--cov-report=")
 
 
@@ -29,6 +34,8 @@ def main() -> int:
     arguments = sys.argv[1:]
     gated = "--no-gate" not in arguments
     wanted = [argument for argument in arguments if argument != "--no-gate"]
+    if gated:
+        install_strace()
     code = python(*PYTEST, *wanted)
     if code or not gated:
         return code
@@ -43,6 +50,25 @@ def main() -> int:
     for complaint in complaints:
         print(complaint)
     return 1 if complaints else 0
+
+
+def install_strace() -> None:
+    """Install strace where root can; elsewhere the tests in tests/durability skip and say so."""
+    apt = shutil.which("apt-get")
+    if shutil.which("strace") is not None or apt is None or os.geteuid() != 0:
+        return
+    install = ["install", "--yes", "--no-install-recommends", "strace"]
+    try:
+        # The list of packages may be missing or old, and then it is fetched.
+        for arguments in (install, ["update"], install):
+            done = subprocess.run(
+                [apt, *arguments], stdout=subprocess.DEVNULL, timeout=INSTALL_SECONDS, check=False
+            )
+            if arguments is install and done.returncode == 0:
+                return
+    except subprocess.TimeoutExpired:
+        print(f"apt-get did not end within {INSTALL_SECONDS} seconds")
+    print("strace cannot be installed; the tests in tests/durability will be skipped")
 
 
 def python(*arguments: str) -> int:

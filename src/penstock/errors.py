@@ -20,7 +20,9 @@ Catch one base, or be precise:
     |   `-- TooMany                     429  a tenant has as many of them as it may have
     |-- Unavailable                 503  we cannot now; try again later
     |   |-- TooBusy                     503  too many at once: it waited in line in vain
+    |   |-- DatabaseUnavailable         503  the database is down, hangs, or has no room
     |   |-- SourceUnavailable           503  the address in `input_uri` failed; it may work later
+    |   |-- BlobsUnavailable            503  the object storage failed; it may work later
     |   `-- StorageFull                 507
     |-- ProviderError               the other side, seen by the lifecycle only
     |   |-- ProviderUnreachable         nothing was done; try again
@@ -193,10 +195,22 @@ class TooBusy(Unavailable):
     code = "too_busy"
 
 
+class DatabaseUnavailable(Unavailable):
+    """The database did not do what was asked; whether a commit took effect may be unknown."""
+
+    code = "database_unavailable"
+
+
 class SourceUnavailable(Unavailable):
     """What `input_uri` names could not be read to its end; the same may work later."""
 
     code = "source_unavailable"
+
+
+class BlobsUnavailable(Unavailable):
+    """The object storage that holds inputs and outputs did not do what was asked."""
+
+    code = "blobs_unavailable"
 
 
 class StorageFull(Unavailable):

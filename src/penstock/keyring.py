@@ -44,6 +44,11 @@ class Keyring:
         """Return the keyring of the configured secret, or of the data directory's own."""
         return cls(configured or _of_file(data_dir / _FILE))
 
+    @staticmethod
+    def is_there(configured: Secret, data_dir: Path) -> bool:
+        """Return whether `open` would find a master secret and need not make one."""
+        return bool(configured) or (data_dir / _FILE).exists()
+
     def key(self, purpose: Purpose) -> bytes:
         """Return the 32 bytes for a purpose."""
         derivation = HKDF(algorithm=SHA256(), length=32, salt=None, info=purpose.encode())
@@ -62,4 +67,10 @@ def _of_file(path: Path) -> Secret:
         file.write(text + "\n")
         file.flush()
         os.fsync(file.fileno())
+    # Without its name the file is lost in a power cut, and with it every key and link.
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
     return Secret(text)

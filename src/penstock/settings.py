@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -83,25 +83,63 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     fence_seconds: float = 30.0
     """From taking the input away until the last list: a create that read the input just before
     shows up within this time."""
+    look_seconds: float = 5.0
+    """Between lists within these two waits; a job that is found early ends the wait early."""
     lost_seconds: float = 900.0
     """How long a provider may not know a job that it had confirmed, before we believe it."""
     collect_seconds: float = 6 * 3600.0
-    """How long the finished output may be unreadable before the job fails."""
+    """How long the finished output may be unreadable. Then what can be read is delivered, and the
+    other lines say so."""
     stage_seconds: float = 1.0
     """Between looks for jobs that no workflow works on."""
+    doubt_seconds: float = 15.0
+    """After this long without a change of a job, and as often, its workflow is asked after: one
+    that died of an error is started anew."""
     cancel_check_seconds: float = 1.0
     """Between looks for cancel requests; one query for all jobs."""
-    heartbeat_seconds: float = 2.0
-    """Between two signs of life of a process."""
-    worker_lost_seconds: float = 8.0
-    """Without a heartbeat: then another worker takes over."""
+    heartbeat_seconds: float = 1.0
+    """Between two signs of life of a process, and between its looks at those of the others; one
+    small commit a second each is nothing for Postgres."""
+    worker_lost_seconds: float = 6.0
+    """Without a heartbeat: then another worker takes over, at its next look. A worker that dies
+    right after a heartbeat is found within this and `heartbeat_seconds`, and its work begins anew a
+    second later: less than 10 in all. A process that was merely slow writes nothing more about what
+    it lost, so a shorter time would cost work and harm nothing else."""
+    worker_forgotten_seconds: float = 900.0
+    """How long a silent worker stays known, and its work is looked for. One that was only frozen
+    may wake up after the first look, begin something and die before its next heartbeat; forgotten
+    by then, its work would be nobody's for ever."""
+    orphan_seconds: float = 86_400.0
+    """How old a file in object storage must be before it is removed because no job names it. Far
+    longer than from a file's end to its job's row, and than the services' clocks can be wrong."""
+    prune_seconds: float = 3_600.0
+    """Between looks for such files in object storage; each lists all that is there."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that an operator can set."""
 
+    role: Literal["all", "api", "worker"] = "all"
+    """What this process does: `api` takes jobs and shows them, `worker` moves them on, `all` does
+    both. Any number of each can share a database; see docs/deploy.md."""
     data_dir: Path = Path("penstock-data")
     """Database, inputs and outputs. A local disk; one server process at a time."""
+    database_url: Secret = Secret("")
+    """Postgres for our tables and the engine's, `postgresql://user:password@host/database`, so that
+    several processes can share the work. Empty: SQLite in the data directory."""
+    database_connections_max: int = 10
+    """Connections to Postgres, at most, for the tables and once more for the engine, which also
+    listens on one. A process takes up to 21 of them, and a server has 100 by default."""
+    database_seconds_max: float = 4.0
+    """What one transaction on Postgres may take, waiting for a connection included. Then requests
+    get 503 with Retry-After, before clients lose patience, and steps of jobs are tried again."""
+    blobs_url: str = ""
+    """Where accepted inputs and outputs live, for all processes of one database:
+    `gs://bucket/prefix`, `s3://bucket/prefix` or `az://container/prefix`. Empty: the data
+    directory. What lies there is not moved when this changes."""
+    blobs_endpoint: str = ""
+    """Instead of the service's own address, for MinIO, Azurite and emulators. Cloud Storage takes
+    vertex.storage_url if this is empty."""
     host: str = "127.0.0.1"
     """Address to listen on."""
     port: int = 8080
@@ -148,6 +186,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     timing: Timing = Timing()
     models: dict[str, dict[str, Any]] = {}
     """Models to add, replace or alias, by id; see docs/settings.md."""
+
+    @property
+    def accepts(self) -> bool:
+        """Whether the role takes jobs."""
+        return self.role != "worker"
+
+    @property
+    def works(self) -> bool:
+        """Whether the role moves jobs on."""
+        return self.role != "api"
 
 
 def load(

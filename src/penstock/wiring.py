@@ -4,13 +4,13 @@ import asyncio
 import fcntl
 import os
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
 import httpx2
-import sqlalchemy as sa
+import msgspec
 from starlette.applications import Starlette
 
 from penstock.api.app import create_app
@@ -25,11 +25,14 @@ from penstock.api.request_queue_record import Renderer
 from penstock.api.uploads import Uploads
 from penstock.blobs.bucket import Bucket
 from penstock.blobs.fetch import Web
+from penstock.blobs.open import Access, open_blobs, place_of
+from penstock.blobs.part import make_directory
 from penstock.blobs.partial import Partials
 from penstock.blobs.room import Room, RoomLimits
 from penstock.blobs.source import Sources
 from penstock.blobs.source_uri import AllowList
 from penstock.blobs.spool import Spool
+from penstock.blobs.store import Blobs
 from penstock.clock import Clock, SystemClock
 from penstock.core.job import OrgId
 from penstock.core.key import key_id_of, new_key
@@ -38,159 +41,290 @@ from penstock.keyring import Keyring, Purpose
 from penstock.lifecycle.accept import Phase
 from penstock.lifecycle.durable import Engine
 from penstock.lifecycle.ports import CancelWatch, Ports
-from penstock.lifecycle.prune import prune_orphans
+from penstock.lifecycle.prune import keep_pruned, prune_orphans
 from penstock.providers.credentials import FixedToken, GoogleToken
 from penstock.providers.vertex import TIMEOUT_SECONDS, Token, Vertex
 from penstock.receive.receiver import Receiver
 from penstock.settings import Settings, catalogue
-from penstock.store.database import prepare_connection, sqlite_url, supply_subsec
-from penstock.store.store import Store
+from penstock.store.location import Location, location_of
+from penstock.store.store import Store, engine_database
 from penstock.store.tenants import Key
-
-DATABASE_FILE: Final = "penstock.db"
-ENGINE_FILE: Final = "engine.db"
-"""The engine's own tables have a file of their own, so that its writes do not wait for ours."""
 
 DEFAULT_ORG: Final = OrgId("default")
 DEFAULT_USER: Final = "owner"
 ALIAS_ID: Final = "dev-key"
 
+GOOGLE: Final = "gs://"
+LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+ONE_FOR_ALL: Final = "Keys and links of one process must hold for the others."
 
-class Server:
-    """One process with API and lifecycle, from settings to a running application."""
 
-    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
-        self.settings = settings
-        self._clock = clock or SystemClock()
-        check(settings)
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
-        self._lock = lock_directory(settings.data_dir)
-        self._keyring = Keyring.open(settings.secret, settings.data_dir)
-        self.store = Store.open(settings.data_dir / DATABASE_FILE)
-        self._spool = Spool(settings.data_dir, is_counted=settings.spool_bytes_max > 0)
-        self._http = httpx2.AsyncClient(timeout=TIMEOUT_SECONDS)
-        self._aliases: dict[str, str] = {}
-        self.authenticator = Authenticator(
-            self.store.tenants, self._keyring.key(Purpose.API_KEYS), self._clock, self._aliases
-        )
-        self._token = _token(settings)
-        self._receiver = Receiver(settings.limits, settings.receive_processes_max)
-        self.engine = self._engine()
-        self.app = self._app()
+class Ground(msgspec.Struct, frozen=True, kw_only=True):
+    """What every role stands on."""
 
-    async def first_key(self) -> str | None:
-        """Make the first key of a new server and return it, to be shown once; else None."""
-        if await self.store.tenants.has_keys():
-            return None
-        text = new_key()
-        await add_key(self.store, self.authenticator, text, "bootstrap", self._clock.now())
-        return text
+    settings: Settings
+    clock: Clock
+    location: Location
+    store: Store
+    keyring: Keyring
+    spool: Spool
+    blobs: Blobs
+    http: httpx2.AsyncClient
+    token: Token
 
-    async def permit(self, text: str, name: str) -> None:
-        """Let a key in that the operator chose; it need not have our form."""
-        if key_id_of(text) is None:
-            self._aliases[self.authenticator.digest(text)] = ALIAS_ID
-        await add_key(self.store, self.authenticator, text, name, self._clock.now())
+    def bucket(self, name: str) -> Bucket:
+        """Return a bucket of Cloud Storage."""
+        url = self.settings.vertex.storage_url
+        return Bucket(name, url, self.token, self.http, self.clock)
 
     async def close(self) -> None:
-        """Let go of everything."""
-        await self._receiver.end()
-        await self._http.aclose()
+        """Let go of all of it."""
+        await self.http.aclose()
         await self.store.close()
-        os.close(self._lock)
 
-    def _engine(self) -> Engine:
-        settings = self.settings
-        watch = CancelWatch(self.store.jobs, self._clock, settings.timing.cancel_check_seconds)
-        ports = Ports(
-            clock=self._clock,
-            jobs=self.store.jobs,
-            spool=self._spool,
-            bucket=self._bucket(settings.vertex.bucket),
-            bucket_prefix=settings.vertex.prefix.strip("/"),
-            provider=Vertex(
-                settings.vertex.project, self._token, self._http, settings.vertex.base_url or None
-            ),
-            location=settings.vertex.location,
-            models=catalogue(settings),
+
+class Front:
+    """What takes jobs and shows them: the roles `all` and `api`."""
+
+    def __init__(
+        self, ground: Ground, authenticator: Authenticator, accepted: Callable[[], None]
+    ) -> None:
+        settings = ground.settings
+        self.room = Room(ground.spool.measure, ground.clock, _room_limits(settings))
+        self._receiver = Receiver(settings.limits, settings.receive_processes_max)
+        door = JobDoor(
+            jobs=ground.store.jobs,
+            spool=ground.spool,
+            blobs=ground.blobs,
+            room=self.room,
+            receiver=self._receiver,
+            clock=ground.clock,
             limits=settings.limits,
-            timing=settings.timing,
-            alarm=watch,
+            models=catalogue(settings),
+            default_model=settings.default_model,
+            sources=_sources(ground),
+            accepted=accepted,
         )
-        self._ports = ports
-        system_database = sa.create_engine(
-            sqlite_url(settings.data_dir / ENGINE_FILE), isolation_level="SERIALIZABLE"
-        )
-        sa.event.listen(system_database, "connect", _prepare_engine_connection)
+        key = ground.keyring.key(Purpose.DOWNLOADS)
+        links = Links(key, ground.clock, settings.download_seconds)
+        renderer = Renderer(links, settings.public_url)
+        queue = RequestQueue(door, authenticator, renderer)
+        self._uploads = Uploads(door, Partials(settings.data_dir), authenticator, renderer)
+        downloads = Downloads(ground.store.jobs, ground.blobs, links, settings.limits)
+        parts = (queue, self._uploads, downloads, Reference(door))
+        self.routes = [route for part in parts for route in part.routes()]
+
+    def begin(self) -> list[asyncio.Task[None]]:
+        """Start to receive; return what runs beside it until it is cancelled."""
+        self._receiver.begin()
+        return [asyncio.create_task(self._uploads.keep_swept(), name="sweeper")]
+
+    async def end(self) -> None:
+        """Stop to receive."""
+        await self._receiver.end()
+
+
+class Back:
+    """What moves jobs on: the roles `all` and `worker`."""
+
+    def __init__(self, ground: Ground) -> None:
+        settings = ground.settings
+        watch = CancelWatch(ground.store.jobs, ground.clock, settings.timing.cancel_check_seconds)
+        self._ports = _ports(ground, watch)
         concurrency = {
             Phase.PREPARE: settings.prepare_concurrency,
             Phase.RUN: settings.jobs_in_flight_max,
             Phase.COLLECT: settings.collect_concurrency,
         }
-        return Engine(ports, self.store.workers, watch, system_database, concurrency)
+        database = engine_database(ground.location)
+        self.engine = Engine(self._ports, ground.store.workers, watch, database, concurrency)
+        # The lock on the data directory says that no other process has this SQLite file. A database
+        # on a server can have any number of workers.
+        self._is_alone = isinstance(ground.location, Path)
+        self.is_working = False
 
-    def _bucket(self, name: str) -> Bucket:
-        url = self.settings.vertex.storage_url
-        return Bucket(name, url, self._token, self._http, self._clock)
+    async def begin(self) -> list[asyncio.Task[None]]:
+        """Start to work; return what runs beside it until it is cancelled."""
+        # Before anything is accepted: an upload in progress would look like an orphan.
+        await prune_orphans(self._ports)
+        await self.engine.begin(alone=self._is_alone)
+        self.is_working = True
+        return [asyncio.create_task(keep_pruned(self._ports), name="pruner")]
 
-    def _sources(self) -> Sources:
-        settings = self.settings
-        folder = settings.vertex.prefix.strip("/")
-        own = f"gs://{settings.vertex.bucket}/" + (f"{folder}/" if folder else "")
-        allowed = AllowList(settings.sources_allowed, private=own)
-        web = Web(settings.limits, self._clock, ssl.create_default_context())
-        return Sources(allowed, self._bucket, web)
+    async def end(self) -> None:
+        """Stop to work, and leave what is not done to others."""
+        self.is_working = False
+        await self.engine.end()
 
-    def _app(self) -> Starlette:
-        settings = self.settings
-        links = Links(self._keyring.key(Purpose.DOWNLOADS), self._clock, settings.download_seconds)
-        room = Room(self._spool.measure, self._clock, _room_limits(settings))
-        door = JobDoor(
-            jobs=self.store.jobs,
-            spool=self._spool,
-            room=room,
-            receiver=self._receiver,
-            clock=self._clock,
-            limits=settings.limits,
-            models=self._ports.models,
-            default_model=settings.default_model,
-            sources=self._sources(),
-            accepted=self.engine.nudge,
+
+class Server:
+    """One process in its role, from settings to a running application."""
+
+    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+        self.settings = settings
+        check(settings)
+        make_directory(settings.data_dir)
+        self._lock = lock_directory(settings.data_dir)
+        self._ground = _ground(settings, clock or SystemClock())
+        self.store = self._ground.store
+        self._aliases: dict[str, str] = {}
+        pepper = self._ground.keyring.key(Purpose.API_KEYS)
+        self.authenticator = Authenticator(
+            self.store.tenants, pepper, self._ground.clock, self._aliases
         )
-        renderer = Renderer(links, settings.public_url)
-        queue = RequestQueue(door, self.authenticator, renderer)
-        self._uploads = Uploads(door, Partials(settings.data_dir), self.authenticator, renderer)
-        downloads = Downloads(self.store.jobs, self._spool, links, settings.limits)
-        health = Health(self.store.ping, room)
-        reference = Reference(door)
-        parts = (queue, self._uploads, downloads, health, reference)
-        routes = [route for part in parts for route in part.routes()]
-        return create_app(routes, self._lifespan)
+        self._back = Back(self._ground) if settings.works else None
+        self._front = self._made_front() if settings.accepts else None
+        self._health = self._made_health()
+        routes = [*self._health.routes(), *(self._front.routes if self._front else ())]
+        self.app = create_app(routes, self._lifespan)
+
+    async def first_key(self) -> str | None:
+        """Make the first key of a new database and return it, to be shown once; else None.
+
+        Of several processes that start at once one makes it, and none that accepts nothing.
+        """
+        tenants = self.store.tenants
+        if self._front is None or await tenants.has_keys():
+            return None
+        text, now = new_key(), self._ground.clock.now()
+        await _ensure_owner(self.store, now)
+        made = await tenants.put_first_key(_key(self.authenticator, text, "bootstrap", now))
+        return text if made else None
+
+    async def permit(self, text: str, name: str) -> None:
+        """Let a key in that the operator chose; it need not have our form."""
+        if key_id_of(text) is None:
+            self._aliases[self.authenticator.digest(text)] = ALIAS_ID
+        await add_key(self.store, self.authenticator, text, name, self._ground.clock.now())
+
+    def leave(self) -> None:
+        """Be not ready from now on: the process was asked to end, and soon does."""
+        self._health.leave()
+
+    async def close(self) -> None:
+        """Let go of everything."""
+        if self._front is not None:
+            await self._front.end()
+        await self._ground.close()
+        os.close(self._lock)
+
+    def _made_front(self) -> Front:
+        # Without an engine of its own, a worker's look for new jobs finds what was accepted.
+        nudge = self._back.engine.nudge if self._back else _nobody
+        return Front(self._ground, self.authenticator, nudge)
+
+    def _made_health(self) -> Health:
+        back = self._back
+        room = self._front.room if self._front else None
+        return Health(self.store.ping, room, (lambda: back.is_working) if back else None)
 
     @asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
-        self._receiver.begin()
-        # Before anything is accepted: an upload in progress would look like an orphan.
-        await prune_orphans(self._ports)
-        # The lock on the directory says that every other executor of this database is dead.
-        await self.engine.begin(alone=True)
-        sweeping = asyncio.create_task(self._uploads.keep_swept())
+        beside: list[asyncio.Task[None]] = []
+        if self._front is not None:
+            beside += self._front.begin()
+        if self._back is None:
+            await asyncio.to_thread(self._ground.spool.clear_incoming)
+        else:
+            beside += await self._back.begin()
         try:
             yield
         finally:
-            sweeping.cancel()
-            await asyncio.wait({sweeping})
-            await self.engine.end()
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
+            if self._back is not None:
+                await self._back.end()
             await self.close()
+
+
+def _nobody() -> None:
+    """Wake nobody."""
+
+
+def _ground(settings: Settings, clock: Clock) -> Ground:
+    http = httpx2.AsyncClient(timeout=TIMEOUT_SECONDS)
+    token = _token(settings)
+    spool = Spool(settings.data_dir, is_counted=settings.spool_bytes_max > 0)
+    access = Access(endpoint=_blobs_endpoint(settings), token=token, http=http, clock=clock)
+    blobs = open_blobs(settings.blobs_url, spool, access)
+    location = location_of(settings)
+    return Ground(
+        settings=settings,
+        clock=clock,
+        location=location,
+        store=Store.open(location),
+        keyring=Keyring.open(settings.secret, settings.data_dir),
+        spool=spool,
+        blobs=blobs,
+        http=http,
+        token=token,
+    )
+
+
+def _ports(ground: Ground, watch: CancelWatch) -> Ports:
+    settings = ground.settings
+    vertex = settings.vertex
+    return Ports(
+        clock=ground.clock,
+        jobs=ground.store.jobs,
+        spool=ground.spool,
+        blobs=ground.blobs,
+        bucket=ground.bucket(vertex.bucket),
+        bucket_prefix=vertex.prefix.strip("/"),
+        provider=Vertex(vertex.project, ground.token, ground.http, vertex.base_url or None),
+        location=vertex.location,
+        models=catalogue(settings),
+        limits=settings.limits,
+        timing=settings.timing,
+        alarm=watch,
+    )
+
+
+def _sources(ground: Ground) -> Sources:
+    settings = ground.settings
+    allowed = AllowList(settings.sources_allowed)
+    for folder in _own_folders(settings):
+        # Refuses what would let everybody read the jobs of all.
+        AllowList(settings.sources_allowed, private=folder)
+    web = Web(settings.limits, ground.clock, ssl.create_default_context())
+    return Sources(allowed, ground.bucket, web)
+
+
+def _own_folders(settings: Settings) -> list[str]:
+    """Return where in Cloud Storage the inputs and outputs of all tenants lie."""
+    vertex = settings.vertex
+    places = [f"{GOOGLE}{vertex.bucket}/{vertex.prefix.strip('/')}"] if vertex.bucket else []
+    if settings.blobs_url.startswith(GOOGLE):
+        places.append(settings.blobs_url)
+    return [place.rstrip("/") + "/" for place in places]
+
+
+def _blobs_endpoint(settings: Settings) -> str:
+    if settings.blobs_url.startswith(GOOGLE) and not settings.blobs_endpoint:
+        return settings.vertex.storage_url
+    return settings.blobs_endpoint
 
 
 async def add_key(
     store: Store, authenticator: Authenticator, text: str, name: str, now: float
 ) -> Key:
     """Store a key for the default organisation, unless it is there already."""
+    await _ensure_owner(store, now)
+    key = _key(authenticator, text, name, now)
+    known = await store.tenants.key(key.id)
+    if known is None or known.digest != key.digest:
+        await store.tenants.put_key(key)
+    return key
+
+
+async def _ensure_owner(store: Store, now: float) -> None:
     await store.tenants.ensure_org(DEFAULT_ORG, "default", now)
     await store.tenants.ensure_user(DEFAULT_USER, DEFAULT_ORG, "owner", now)
-    key = Key(
+
+
+def _key(authenticator: Authenticator, text: str, name: str, now: float) -> Key:
+    return Key(
         id=key_id_of(text) or ALIAS_ID,
         org_id=DEFAULT_ORG,
         user_id=DEFAULT_USER,
@@ -198,10 +332,6 @@ async def add_key(
         digest=authenticator.digest(text),
         created_at=now,
     )
-    known = await store.tenants.key(key.id)
-    if known is None or known.digest != key.digest:
-        await store.tenants.put_key(key)
-    return key
 
 
 def lock_directory(data_dir: Path) -> int:
@@ -219,21 +349,76 @@ def lock_directory(data_dir: Path) -> int:
 
 
 def check(settings: Settings) -> None:
-    """Raise `ConfigurationError` for settings with which no job could ever run."""
-    vertex = settings.vertex
-    for name, value in (("project", vertex.project), ("bucket", vertex.bucket)):
-        if not value:
-            raise ConfigurationError(
-                f"vertex.{name} is not set.",
-                hint=f"Set PENSTOCK_VERTEX_{name.upper()}, or use `penstock dev` without an "
-                "account.",
-            )
-    loopback = {"127.0.0.1", "::1", "localhost"}
-    if settings.host not in loopback and not settings.allow_public_bind:
+    """Raise `ConfigurationError`, naming every reason why no job could run with these settings."""
+    faults = list(_faults(settings))
+    if faults:
+        hints = dict.fromkeys(fault.hint for fault in faults if fault.hint)
         raise ConfigurationError(
+            " ".join(fault.message for fault in faults), hint=" ".join(hints) or None
+        )
+
+
+def _faults(settings: Settings) -> Iterator[ConfigurationError]:
+    yield from _missing(settings)
+    for read in (location_of, _blobs_place, _keyring):
+        try:
+            read(settings)
+        except ConfigurationError as fault:
+            yield fault
+    # What a worker answers is no secret and needs no key: Kubernetes asks it over the network.
+    if settings.accepts and settings.host not in LOOPBACK and not settings.allow_public_bind:
+        yield ConfigurationError(
             f"host is {settings.host}, which others can reach, and this server speaks plain HTTP.",
             hint="Put a TLS proxy in front and set PENSTOCK_ALLOW_PUBLIC_BIND=true.",
         )
+
+
+def _missing(settings: Settings) -> Iterator[ConfigurationError]:
+    vertex = settings.vertex
+    needed = {}
+    if settings.works:
+        needed["vertex.project"] = vertex.project
+    if settings.works or pulls_from_google(settings):
+        # Who pulls must know the bucket in order to keep it private.
+        needed["vertex.bucket"] = vertex.bucket
+    for name, value in needed.items():
+        if not value:
+            yield ConfigurationError(
+                f"{name} is not set.",
+                hint=f"Set {_variable(name)}, or use `penstock dev` without an account.",
+            )
+    for name, why in _shared(settings).items():
+        if not getattr(settings, name):
+            yield ConfigurationError(f"{name} is not set. {why}", hint=f"Set {_variable(name)}.")
+
+
+def _shared(settings: Settings) -> dict[str, str]:
+    """Return what must be the same for several processes, and why; nothing for one alone."""
+    whose = f"A process with the role {settings.role} shares it with others."
+    if settings.role != "all":
+        return {"database_url": whose, "blobs_url": whose, "secret": ONE_FOR_ALL}
+    if settings.database_url and settings.blobs_url:
+        return {"secret": ONE_FOR_ALL}
+    return {}
+
+
+def _variable(name: str) -> str:
+    return "PENSTOCK_" + name.upper().replace(".", "_")
+
+
+def pulls_from_google(settings: Settings) -> bool:
+    """Return whether `input_uri` may name objects of Cloud Storage."""
+    return any(source.startswith(GOOGLE) for source in settings.sources_allowed)
+
+
+def _blobs_place(settings: Settings) -> None:
+    if settings.blobs_url:
+        place_of(settings.blobs_url)
+
+
+def _keyring(settings: Settings) -> None:
+    if settings.secret:
+        Keyring(settings.secret)
 
 
 def _room_limits(settings: Settings) -> RoomLimits:
@@ -249,11 +434,7 @@ def _room_limits(settings: Settings) -> RoomLimits:
 def _token(settings: Settings) -> Token:
     if settings.vertex.access_token:
         return FixedToken(settings.vertex.access_token.reveal())
-    return GoogleToken(settings.vertex.credentials_file)
-
-
-def _prepare_engine_connection(connection: object, record: object) -> None:
-    # IMMEDIATE makes writers wait for each other; DEFERRED ones would fail on upgrade of the lock.
-    connection.isolation_level = "IMMEDIATE"  # type: ignore[attr-defined]  # sqlite3's own name
-    prepare_connection(connection, record)
-    supply_subsec(connection)
+    if settings.works or settings.blobs_url.startswith(GOOGLE) or pulls_from_google(settings):
+        return GoogleToken(settings.vertex.credentials_file)
+    # An API whose files lie elsewhere never asks Google for anything.
+    return FixedToken("")

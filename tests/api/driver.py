@@ -28,11 +28,13 @@ from penstock.api.request_queue_record import Renderer
 from penstock.api.uploads import Uploads
 from penstock.blobs.bucket import Bucket
 from penstock.blobs.fetch import Web
+from penstock.blobs.local import LocalBlobs
 from penstock.blobs.partial import Partials
 from penstock.blobs.room import Room, RoomLimits
 from penstock.blobs.source import Sources
 from penstock.blobs.source_uri import AllowList
 from penstock.blobs.spool import OUTPUT, Spool
+from penstock.blobs.store import Blobs
 from penstock.clock import Clock
 from penstock.core.job import Counts, Job, JobId, OrgId
 from penstock.core.key import key_id_of, new_key
@@ -71,9 +73,11 @@ class Api:
         public_url: str = "",
         sources: Sources | None = None,
         room: Room | None = None,
+        blobs: Blobs | None = None,
     ) -> None:
         self.store = store
         self.spool = spool
+        self.blobs = blobs or LocalBlobs(spool)
         self.accepted = 0
         self.authenticator = Authenticator(store.tenants, PEPPER, clock)
         self.links = Links(LINK_KEY, clock, 3600)
@@ -81,6 +85,7 @@ class Api:
         door = JobDoor(
             jobs=store.jobs,
             spool=spool,
+            blobs=self.blobs,
             room=room,
             receiver=Receiver(limits, 2, InThread),
             clock=clock,
@@ -90,7 +95,7 @@ class Api:
             sources=sources or Sources(AllowList(()), no_bucket, Web(limits, clock, TLS)),
             accepted=self._count,
         )
-        self.downloads = Downloads(store.jobs, spool, self.links, limits)
+        self.downloads = Downloads(store.jobs, self.blobs, self.links, limits)
         renderer = Renderer(self.links, public_url)
         queue = RequestQueue(door, self.authenticator, renderer)
         self.partials = Partials(spool.scratch("", "").parents[1])
@@ -200,7 +205,8 @@ async def ended(
     if output is not None:
         part = api.spool.begin(job.id, OUTPUT)
         part.write(output)
-        api.spool.commit(job.id, {OUTPUT: part})
+        more.setdefault("output_name", OUTPUT)
+        await api.blobs.commit(job.id, {more["output_name"]: part})
         more["output_sha256"] = hashlib.sha256(output).hexdigest()
         more["output_bytes"] = len(output)
     finish = Finish(**{"state": state, "detail": "The end.", **more})

@@ -1,19 +1,41 @@
 import base64
 import hashlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import httpx2
 import pytest
 from tests.api.driver import BASE, Api, ended
+from tests.blobs.places import opened, served
 from tests.fake_clock import FakeClock
 
+from penstock.blobs.spool import Spool
 from penstock.core.job import Job
+from penstock.core.limits import Limits
 from penstock.core.state import JobState
+from penstock.store.store import Store
 
 MakeJob = Callable[..., Job]
 DATA = b'{"status": "", "response": {"text": "<script>alert(1)</script>"}}\n' * 100
 ETAG = f'"sha256-{hashlib.sha256(DATA).hexdigest()}"'
 ZSTD_ETAG = ETAG.removesuffix('"') + '-zstd"'
+
+
+@pytest.fixture(scope="module", params=["local", "gs", "s3"])
+def place(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, str]]:
+    """Where outputs lie, and where that is served; the answers are the same for all."""
+    with served(request.param, tmp_path_factory.mktemp("emulator")) as address:
+        yield request.param, address
+
+
+@pytest.fixture
+async def api(
+    store: Store, spool: Spool, clock: FakeClock, limits: Limits, place: tuple[str, str]
+) -> AsyncIterator[Api]:
+    """The application over one of the places."""
+    async with opened(*place, "downloads", spool) as blobs:
+        yield Api(store, spool, clock, limits, blobs=blobs)
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from tests.emulator.driver import Emulator, fresh_emulator
 from tests.fake_clock import FakeClock
 from tests.wire import Answer, closed_port, wire
 
-from penstock.blobs.bucket import PART_BYTES, Bucket, Stat
+from penstock.blobs.bucket import Bucket, Stat
+from penstock.blobs.objects import PART_BYTES
 from penstock.clock import SystemClock
 from penstock.errors import BlobCorrupt, BlobMissing, ProviderRefused, ProviderUnreachable
 from penstock.providers.credentials import FixedToken

@@ -15,11 +15,11 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 def run(tmp_path: Path) -> Run:
     """Run `penstock keys` over a data directory of this test."""
 
-    def command(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    def command(*arguments: str, **more: str) -> "subprocess.CompletedProcess[str]":
         environ = {n: v for n, v in os.environ.items() if not n.startswith("PENSTOCK_")}
         return subprocess.run(
             [sys.executable, "-m", "penstock.cli.main", "keys", *arguments],
-            env={**environ, "PENSTOCK_DATA_DIR": str(tmp_path / "data")},
+            env={**environ, "PENSTOCK_DATA_DIR": str(tmp_path / "data"), **more},
             capture_output=True,
             text=True,
             check=False,
@@ -70,3 +70,18 @@ def test_a_directory_may_be_named(run: Run, tmp_path: Path) -> None:
     key = run("--data-dir", str(other), "create").stdout.strip()
     assert str(key_id_of(key)) in run("--data-dir", str(other), "ls").stdout
     assert run("ls").stdout == ""
+
+
+def test_a_key_that_no_server_would_know_is_not_made(run: Run, tmp_path: Path) -> None:
+    """On a shared database the secret is the servers'; one made here would be another."""
+    failed = run("create", PENSTOCK_DATABASE_URL="postgresql://penstock@127.0.0.1:9/penstock")
+    assert failed.returncode == 2
+    assert "secret is not set" in failed.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_keys_of_a_shared_database(run: Run, postgres_url: str) -> None:
+    """With the settings of the servers a key is made from anywhere."""
+    shared = {"PENSTOCK_DATABASE_URL": postgres_url, "PENSTOCK_SECRET": "s" * 40}
+    key = run("create", "--name", "ci", **shared).stdout.strip()
+    assert run("ls", **shared).stdout.startswith(f"{key_id_of(key)}\tactive\tdefault\tci\t")

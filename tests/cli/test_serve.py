@@ -15,6 +15,11 @@ from penstock.core.key import new_key
 SECRET = "canary-master-0123456789-0123456789-0123456789"
 BASE = "/api/v1/ie/requestqueue/apikey"
 GOOD = {"PENSTOCK_VERTEX_PROJECT": "acme", "PENSTOCK_VERTEX_BUCKET": "acme-batch"}
+SHARED = {
+    **GOOD,
+    "PENSTOCK_DATABASE_URL": "postgresql://penstock:canary-password@db/penstock?sslpassword=canary",
+    "PENSTOCK_BLOBS_URL": "gs://jobs/penstock",
+}
 Check = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -49,7 +54,7 @@ def test_good_settings_are_told(check: Check, tmp_path: Path) -> None:
     """`--check` says in one line what would run, and starts and makes nothing."""
     done = check(**GOOD)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("ok: project acme, bucket acme-batch, data in ")
+    assert done.stdout.startswith("ok: role all, project acme, bucket acme-batch, database ")
     assert not (tmp_path / "data").exists()
 
 
@@ -84,10 +89,34 @@ def test_a_file_is_checked(check: Check, tmp_path: Path) -> None:
     assert ":9999" in done.stdout
 
 
+def test_a_role_is_told(check: Check) -> None:
+    """`--check` says what the process does and where things are; an option wins over a variable."""
+    done = check("--role", "worker", **SHARED, PENSTOCK_ROLE="api", PENSTOCK_SECRET=SECRET)
+    assert done.stdout.startswith("ok: role worker, project acme, bucket acme-batch, ")
+    assert "database postgresql://penstock:***@db/penstock, " in done.stdout
+    assert "inputs and outputs in gs://jobs/penstock, " in done.stdout
+
+
+def test_a_role_that_does_not_exist_is_told(check: Check) -> None:
+    """As a variable as well as on the command line the roles that there are are named."""
+    for failed in (check("--role", "boss"), check(**GOOD, PENSTOCK_ROLE="boss")):
+        assert failed.returncode == 2
+        assert "boss" in failed.stderr
+
+
+def test_what_a_role_lacks_is_told_at_once(check: Check) -> None:
+    """One start is enough to learn of everything."""
+    failed = check("--role", "api", **GOOD)
+    assert failed.returncode == 2
+    for name in ("DATABASE_URL", "BLOBS_URL", "SECRET"):
+        assert f"PENSTOCK_{name}" in failed.stderr
+
+
 def test_a_check_shows_no_secret(check: Check) -> None:
     """Neither a good nor a bad check quotes a secret."""
-    for environ in (GOOD, {**GOOD, "PENSTOCK_PORT": "x"}):
+    for environ in (GOOD, {**GOOD, "PENSTOCK_PORT": "x"}, SHARED, {**SHARED, "PENSTOCK_PORT": "x"}):
         done = check(**environ, PENSTOCK_SECRET=SECRET, PENSTOCK_VERTEX_ACCESS_TOKEN=SECRET)
+        assert "canary" not in done.stdout + done.stderr
         assert SECRET not in done.stdout + done.stderr
 
 

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.core.line import Usage
+from penstock.core.limits import Limits
+from penstock.core.line import TOKENS_MAX, Usage
 from penstock.core.models import (
     DEFAULT_MODEL,
     PROMPT_TOKENS_LONG,
@@ -11,6 +12,7 @@ from penstock.core.models import (
     Price,
     cost_pico_dollars,
 )
+from penstock.core.money import micro_from_pico
 
 FLASH = SEED_CATALOGUE["gemini-3-flash-preview"].price or Price(input=0, output=0)
 PRO = SEED_CATALOGUE["gemini-3-pro-preview"].price or Price(input=0, output=0)
@@ -24,6 +26,14 @@ def test_text_costs_input_and_output() -> None:
     """A million tokens each way cost 0.25 and 1.50 dollars with Flash."""
     usage = Usage(prompt_tokens=100_000, candidates_tokens=MILLION)
     assert cost_pico_dollars(FLASH, usage) == DOLLAR * 25 // 1000 + DOLLAR * 3 // 2
+
+
+def test_the_largest_bill_fits_the_ledger() -> None:
+    """Whatever rows claim: the longest job with all counts of all lines at their bound fits."""
+    usage = Usage(**dict.fromkeys(Usage.__struct_fields__, TOKENS_MAX))
+    for price in (FLASH, PRO, IMAGE):
+        pico_dollars = cost_pico_dollars(price, usage) * Limits().job_lines_max
+        assert micro_from_pico(pico_dollars) < 2**63
 
 
 def test_thinking_is_charged_as_output() -> None:

@@ -39,9 +39,9 @@ FAST = {
 }
 
 
-def until(condition: Callable[[], Any], what: str) -> Any:  # noqa: ANN401  # what the condition gives
+def until(condition: Callable[[], Any], what: str, seconds_max: float = PATIENCE_SECONDS) -> Any:  # noqa: ANN401  # what the condition gives
     """Return the condition's first true value; processes have no signal to wait for."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + seconds_max
     while time.monotonic() < deadline:
         value = condition()
         if value:
@@ -53,11 +53,13 @@ def until(condition: Callable[[], Any], what: str) -> Any:  # noqa: ANN401  # wh
 class Process:
     """One penstock command that runs until it is ended."""
 
+    program: tuple[str, ...] = ("-m", "penstock.cli.main")
+
     def __init__(self, arguments: list[str], log: Path, lines: int, **settings: str) -> None:
         environment = {**os.environ, **settings}
         with log.open("ab") as errors:
             self._child = subprocess.Popen(
-                [sys.executable, "-m", "penstock.cli.main", *arguments],
+                [sys.executable, *self.program, *arguments],
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 env=environment,

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from inspect import iscoroutinefunction
+from pathlib import Path
 from typing import Any, cast
 
 import msgspec
@@ -10,7 +11,9 @@ import orjson
 from tests.fake_clock import FakeClock
 
 from penstock.blobs.bucket import Bucket, Stat
+from penstock.blobs.local import LocalBlobs
 from penstock.blobs.spool import INPUT, INPUT_INDEX, Spool
+from penstock.blobs.store import Blobs
 from penstock.clock import Clock
 from penstock.core.job import Job, JobId, tag_of
 from penstock.core.limits import Limits
@@ -98,11 +101,11 @@ class FakeBucket:
         self.objects: dict[str, bytes] = {}
         self.blocks: list[int] = []
         """The sizes in which the newest upload came."""
-        self.failures: dict[str, deque[Exception]] = {}
+        self.failures: dict[str, deque[Exception | None]] = {}
         self._history: dict[str, list[tuple[float, bool]]] = {}
 
-    def fail(self, call: str, *errors: Exception) -> None:
-        """Raise these from the next calls of one kind."""
+    def fail(self, call: str, *errors: Exception | None) -> None:
+        """Raise these from the next calls of one kind; None lets one pass."""
         self.failures.setdefault(call, deque()).extend(errors)
 
     def held(self, name: str, at: float) -> bool:
@@ -154,8 +157,9 @@ class FakeBucket:
         self._history.setdefault(name, []).append((self._clock.now(), True))
 
     def _fail(self, call: str) -> None:
-        if self.failures.get(call):
-            raise self.failures[call].popleft()
+        error = self.failures[call].popleft() if self.failures.get(call) else None
+        if error is not None:
+            raise error
 
 
 class Create(msgspec.Struct, kw_only=True):
@@ -375,6 +379,7 @@ def mortal(ports: Ports, point: Callable[[], None]) -> Ports:
         clock=cast(Clock, Mortal(ports.clock, point)),
         jobs=cast(Jobs, Mortal(ports.jobs, point)),
         bucket=cast(Bucket, Mortal(ports.bucket, point)),
+        blobs=cast(Blobs, Mortal(ports.blobs, point)),
         provider=cast(Provider, Mortal(ports.provider, point)),
         alarm=cast(Alarm, Mortal(ports.alarm, point)),
     )
@@ -387,6 +392,7 @@ class World:
         self.clock = Timetable()
         self.jobs = jobs
         self.spool = spool
+        self.blobs: Blobs = LocalBlobs(spool)
         self.bucket = FakeBucket(self.clock)
         self.provider = FakeProvider(self.clock, self.bucket)
         self.alarm = FakeAlarm(self.clock)
@@ -400,12 +406,14 @@ class World:
         alarm: Alarm | None = None,
         timing: Timing | None = None,
         limits: Limits | None = None,
+        clock: Clock | None = None,
     ) -> Ports:
         """Make ports on this world, with some of it replaced."""
         return Ports(
-            clock=self.clock,
+            clock=clock or self.clock,
             jobs=self.jobs,
             spool=self.spool,
+            blobs=self.blobs,
             bucket=bucket or cast(Bucket, self.bucket),
             bucket_prefix="penstock",
             provider=provider or self.provider,
@@ -448,6 +456,10 @@ class World:
         if loaded is None:
             raise InternalError("the job is gone")
         return loaded
+
+    def outputs(self, job: Job) -> list[Path]:
+        """Return all output files of a job, whoever named them."""
+        return sorted((self.spool._jobs / job.id).glob("output*"))
 
     async def kinds(self, job: Job) -> list[str]:
         """Return the kinds of the events of a job."""

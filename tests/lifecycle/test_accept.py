@@ -8,8 +8,9 @@ from tests.lifecycle.fakes import World
 
 from penstock.core.job import JobId
 from penstock.core.state import TERMINAL, JobState
-from penstock.lifecycle.accept import DOUBT_SECONDS, PHASES, Phase, Stager
+from penstock.lifecycle.accept import PHASES, Phase, Stager
 from penstock.lifecycle.ports import Ports
+from penstock.settings import Timing
 
 Started = tuple[Phase, JobId, int]
 
@@ -98,7 +99,7 @@ async def test_a_dead_workflow_is_started_with_the_next_run(world: World) -> Non
     stager = Stager(world.ports(), workflows)
     await stager.look()
     workflows.dead.add((Phase.PREPARE, job.id, 0))
-    world.clock.advance(DOUBT_SECONDS + 1)
+    world.clock.advance(Timing().doubt_seconds + 1)
     await stager.look()
     await stager.look()
     assert workflows.started == [(Phase.PREPARE, job.id, run) for run in (0, 1)]
@@ -118,7 +119,7 @@ async def test_a_workflow_that_was_done_meanwhile_is_not_started_anew(world: Wor
     workflows.dead.add((Phase.PREPARE, job.id, 0))
     stager = Stager(world.ports(), workflows)
     await stager.look()
-    world.clock.advance(DOUBT_SECONDS + 1)
+    world.clock.advance(Timing().doubt_seconds + 1)
     await stager.look()
     assert (await world.now(job)).run == 0
 
@@ -130,7 +131,7 @@ async def test_a_fresh_job_is_not_doubted(world: World) -> None:
     stager = Stager(world.ports(), workflows)
     for _ in range(2):
         await stager.look()
-    world.clock.advance(DOUBT_SECONDS)
+    world.clock.advance(Timing().doubt_seconds)
     await stager.look()
     assert workflows.asked == []
 
@@ -141,14 +142,14 @@ async def test_a_living_workflow_is_left_alone(world: World) -> None:
     workflows = FakeWorkflows()
     stager = Stager(world.ports(), workflows)
     await stager.look()
-    world.clock.advance(DOUBT_SECONDS + 1)
+    world.clock.advance(Timing().doubt_seconds + 1)
     await stager.look()
     assert workflows.asked == [(Phase.PREPARE, job.id, 0)]
     assert ((await world.now(job)).run, len(workflows.started)) == (0, 1)
 
 
 async def test_a_quiet_job_is_asked_after_once_a_while(world: World) -> None:
-    """A job without news costs one question per `DOUBT_SECONDS`, not one per look."""
+    """A job without news costs one question per `doubt_seconds`, not one per look."""
     await world.job()
     workflows = FakeWorkflows()
     stager = Stager(world.ports(), workflows)
@@ -166,7 +167,7 @@ async def test_two_loops_count_a_death_once(world: World) -> None:
     for stager, one in zip(stagers, pair, strict=True):
         await stager.look()
         one.dead.add((Phase.PREPARE, job.id, 0))
-    world.clock.advance(DOUBT_SECONDS + 1)
+    world.clock.advance(Timing().doubt_seconds + 1)
     await asyncio.gather(*[stager.look() for stager in stagers])
     assert (await world.now(job)).run == 1
     assert (await world.kinds(job)).count("restarted") == 1

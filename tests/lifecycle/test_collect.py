@@ -28,12 +28,11 @@ from tests.lifecycle.fakes import (
 )
 
 from penstock.blobs.bucket import Bucket
-from penstock.blobs.spool import OUTPUT
 from penstock.clock import SystemClock
 from penstock.core.job import Counts, Job, StopReason
 from penstock.core.state import JobState
 from penstock.emulator.server import running
-from penstock.errors import BlobMissing
+from penstock.errors import ProviderUnreachable
 from penstock.lifecycle.collect import collect
 from penstock.lifecycle.ports import Ports
 from penstock.lifecycle.prepare import prepare
@@ -97,7 +96,8 @@ def rows(job: Job, *numbers: int) -> bytes:
 
 def output(world: World, job: Job) -> list[dict[str, Any]]:
     """The parsed lines of a job's output."""
-    data = world.spool.path(job.id, OUTPUT).read_bytes()
+    (path,) = world.outputs(job)
+    data = path.read_bytes()
     return [orjson.loads(line) for line in data.splitlines()]
 
 
@@ -132,7 +132,7 @@ async def test_a_job_goes_through_all_steps(world: World, ports: Ports) -> None:
         *("red", "green", "blue"),
     ]
     assert all(one["response"]["candidates"] for one in lines)
-    data = world.spool.path(job.id, OUTPUT).read_bytes()
+    data = world.spool.path(job.id, after.output_name or "").read_bytes()
     assert after.output_bytes == len(data)
     assert after.output_sha256 == hashlib.sha256(data).hexdigest()
 
@@ -249,7 +249,7 @@ async def test_an_output_that_is_late_is_waited_for(
 async def test_success_without_an_output_folder_fails_after_its_time(
     world: World, ports: Ports, folder: str | None
 ) -> None:
-    """After `collect_seconds` of trying the job fails and says what was missing."""
+    """After `collect_seconds` of trying the job fails, and its line says what was missing."""
     job = await ended(world, ["t1"], provider_output=folder)
     await collect(ports, job.id)
     after = await world.now(job)
@@ -258,7 +258,51 @@ async def test_success_without_an_output_folder_fails_after_its_time(
         "The provider calls the job succeeded, but names no output folder."
     )
     assert 600 <= world.clock.now() - world.clock.begun < 800
-    assert (after.counts, after.output_sha256) == (None, None)
+    assert after.counts == Counts(missing=1)
+    assert [code_of(line) for line in output(world, job)] == ["provider_output_unreadable"]
+
+
+async def test_what_can_be_read_is_delivered_in_the_end(
+    world: World, ports: Ports, emulator: Emulator
+) -> None:
+    """Of two files one stays corrupt: its lines say so in the end, and the others answer."""
+    job = await ended(world, ["t1", "t2"])
+    emulator.put(f"{FOLDER}/predictions.jsonl-00000-of-00002", rows(job, 1))
+    emulator.put(f"{FOLDER}/predictions.jsonl-00001-of-00002", rows(job, 2))
+    emulator.rule(
+        when={"call": "object_read", "path": "*00001-of-00002*"},
+        then={"corrupt": True},
+    )
+    await collect(ports, job.id)
+    after = await world.now(job)
+    assert after.state is JobState.SUCCEEDED
+    assert after.counts is not None
+    assert (after.counts.successful, after.counts.failed) == (1, 1)
+    first, second = output(world, job)
+    assert (first["status"], code_of(second)) == ("", "provider_output_unreadable")
+
+
+async def test_a_list_that_never_comes_ends_with_lines_that_say_so(world: World) -> None:
+    """A bucket that is out of reach for `collect_seconds` costs the answers and not the lines."""
+    job = await ended(world, ["t1"], provider_output="gs://fake/out/x")
+    gone = ProviderUnreachable("No answer.")
+    world.bucket.fail("list", gone, gone)
+    await collect(world.ports(timing=Timing(collect_seconds=0.0)), job.id)
+    after = await world.now(job)
+    assert (after.state, after.error_message) == (JobState.FAILED, "No answer.")
+    assert [code_of(line) for line in output(world, job)] == ["provider_output_unreadable"]
+
+
+async def test_a_file_that_breaks_when_it_is_read_again_is_left_out(world: World) -> None:
+    """Giving up does not wait for a file that could be read a moment ago: all lines say why."""
+    job = await ended(world, ["t1"], provider_output="gs://fake/out/x")
+    world.bucket._write("out/x/predictions.jsonl", rows(job, 1))
+    broken = ProviderUnreachable("No answer.")
+    world.bucket.fail("read", broken, None, broken)
+    await collect(world.ports(timing=Timing(collect_seconds=0.0)), job.id)
+    after = await world.now(job)
+    assert (after.state, after.error_code) == (JobState.FAILED, "provider_output_unreadable")
+    assert after.counts == Counts(missing=1)
 
 
 async def test_success_whose_files_never_come_fails_after_its_time(world: World) -> None:
@@ -268,6 +312,19 @@ async def test_success_whose_files_never_come_fails_after_its_time(world: World)
     after = await world.now(job)
     assert (after.state, after.error_code) == (JobState.FAILED, "provider_output_unreadable")
     assert (after.error_message or "").endswith("but out/x/ holds no output.")
+
+
+async def test_files_that_come_late_are_read(world: World) -> None:
+    """A folder that was empty at first is looked at again."""
+    job = await ended(world, ["t1"], provider_output="gs://fake/out/x")
+
+    async def arrive() -> None:
+        world.bucket._write("out/x/predictions.jsonl", rows(job, 1))
+
+    world.clock.at(5, arrive)
+    await collect(world.ports(timing=Timing(collect_seconds=600.0)), job.id)
+    after = await world.now(job)
+    assert (after.state, after.status_detail) == (JobState.SUCCEEDED, "All lines were answered.")
 
 
 async def test_a_failed_job_without_rows_has_the_providers_message(
@@ -282,8 +339,7 @@ async def test_a_failed_job_without_rows_has_the_providers_message(
     assert after.state is JobState.FAILED
     assert (after.error_code, after.error_message) == ("provider_error_13", error["message"])
     assert await ledger(quick_store) == []
-    with pytest.raises(BlobMissing):
-        world.spool.path(job.id, OUTPUT)
+    assert world.outputs(job) == []
 
 
 async def test_a_failed_job_with_rows_delivers_them(
@@ -341,8 +397,7 @@ async def test_a_cancel_before_the_start_has_no_output(world: World, ports: Port
     await through(ports, job)
     after = await world.now(job)
     assert (after.state, after.counts) == (JobState.CANCELLED, None)
-    with pytest.raises(BlobMissing):
-        world.spool.path(job.id, OUTPUT)
+    assert world.outputs(job) == []
 
 
 async def test_success_after_a_cancel_is_a_success(
@@ -388,7 +443,7 @@ async def test_a_corrupt_download_is_read_again(
     job = await ended(world, ["t1"])
     emulator.put(f"{FOLDER}/predictions.jsonl", rows(job, 1))
     emulator.rule(
-        when={"call": "object_read", "path": "*predictions*"}, then={"corrupt": True}, times=2
+        when={"call": "object_read", "path": "*predictions*"}, then={"corrupt": True}, times=1
     )
     await collect(ports, job.id)
     assert (await world.now(job)).counts == Counts(ok=1, prompt_tokens=2, candidates_tokens=3)

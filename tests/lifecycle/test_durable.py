@@ -1,9 +1,11 @@
 """durable: the real engine, one process at a time, over fakes at the ports."""
 
 import asyncio
-import sqlite3
+import signal
+import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator, Callable, Iterator
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -12,19 +14,23 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 from dbos import DBOS, WorkflowHandleAsync
-from tests.lifecycle.fakes import FakeProvider, World, input_of, row_of
+from tests.fake_clock import START
+from tests.lifecycle.fakes import NAME, PENDING, Create, FakeProvider, World, input_of, row_of
+from tests.postgres import PostgresServer
 
-from penstock.blobs.spool import OUTPUT, Spool
-from penstock.core.job import Job, JobId
+from penstock.blobs.spool import Spool
+from penstock.core.job import Job, JobId, OrgId
 from penstock.core.state import JobState
-from penstock.lifecycle.accept import DOUBT_SECONDS, Phase
+from penstock.errors import DatabaseUnavailable
+from penstock.lifecycle.accept import Phase
 from penstock.lifecycle.durable import APPLICATION_VERSION, STEPS, Engine, workflow_id
 from penstock.lifecycle.ports import CancelWatch
-from penstock.providers.provider import ProviderJob
-from penstock.settings import Timing
-from penstock.store.database import prepare_connection
+from penstock.providers.provider import NewBatch, ProviderJob
+from penstock.settings import Timing, build
 from penstock.store.jobs import Finish, Jobs
-from penstock.store.store import Store
+from penstock.store.location import DATABASE_FILE, Location, location_of
+from penstock.store.postgres import ENGINE_SCHEMA
+from penstock.store.store import Store, engine_database
 
 CONCURRENCY = {Phase.PREPARE: 2, Phase.RUN: 10, Phase.COLLECT: 1}
 TIMING = Timing(
@@ -67,11 +73,19 @@ class Watched(Jobs):
         self.ended.set()
         return moved
 
-    async def note(self, job_id: JobId, at: float, **fields: Any) -> None:  # noqa: ANN401
+    async def note(
+        self,
+        job_id: JobId,
+        at: float,
+        *,
+        only_from: JobState | None = None,
+        **fields: Any,  # noqa: ANN401
+    ) -> bool:
         """Write, then tell of internal errors."""
-        await super().note(job_id, at, **fields)
+        noted = await super().note(job_id, at, only_from=only_from, **fields)
         if "Internal error" in fields.get("status_detail", ""):
             self.failed.set()
+        return noted
 
 
 class Answering(FakeProvider):
@@ -108,23 +122,23 @@ class Answering(FakeProvider):
 class Machine:
     """Everything of one server but its API; `boot` and `halt` it as often as you like."""
 
-    def __init__(self, world: World, store: Store, folder: Path) -> None:
+    def __init__(self, world: World, store: Store, location: Location) -> None:
         self.world = world
         self.store = store
         self.jobs = Watched(store._engine)
         world.jobs = self.jobs
         self.clock = Leaping()
         self.provider = Answering(world)
-        self.path = folder / "engine.db"
+        self.timing = TIMING
+        self._location = location
         self._engine: Engine | None = None
         self._database: sa.Engine | None = None
 
     async def boot(self, *, alone: bool = True) -> Engine:
         """Start a process."""
         watch = CancelWatch(self.jobs, self.clock, TIMING.cancel_check_seconds)
-        ports = self.world.ports(provider=self.provider, alarm=watch, timing=TIMING)
-        database = sa.create_engine(f"sqlite:///{self.path}", isolation_level="SERIALIZABLE")
-        sa.event.listen(database, "connect", _prepare)
+        ports = self.world.ports(provider=self.provider, alarm=watch, timing=self.timing)
+        database = engine_database(self._location)
         engine = Engine(
             msgspec.structs.replace(ports, clock=self.clock),
             self.store.workers,
@@ -155,27 +169,54 @@ class Machine:
         await asyncio.wait_for(event.wait(), PATIENCE_SECONDS)
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
-        """Ask the engine's database."""
-        connection = sqlite3.connect(self.path)
-        try:
-            return connection.execute(query).fetchall()
-        finally:
-            connection.close()
+        """Ask the engine's database, or change it."""
+        engine = engine_database(self._location)
+        with engine.begin() as connection:
+            if not isinstance(self._location, Path):
+                connection.execute(sa.text(f"SET search_path = {ENGINE_SCHEMA}"))
+            found = [tuple(row) for row in connection.execute(sa.text(query))]
+        engine.dispose()
+        return found
 
 
-def _prepare(connection: Any, record: object) -> None:  # noqa: ANN401  # a DB-API connection
-    connection.isolation_level = "IMMEDIATE"
-    prepare_connection(connection, record)
+@pytest.fixture(scope="session")
+def engine_template(postgres_server: PostgresServer, postgres_template: str) -> str:
+    """A database with the tables of the engine, too: making them takes a hundred transactions."""
+    name = postgres_server.create_database(postgres_template)
+    DBOS.migrate(postgres_server.url(name), schema=ENGINE_SCHEMA)
+    return name
+
+
+@pytest.fixture
+def on_server(postgres_server: PostgresServer, engine_template: str) -> Iterator[str]:
+    """The URL of a database of the test's own, with all tables."""
+    name = postgres_server.create_database(engine_template)
+    yield postgres_server.url(name)
+    postgres_server.drop_database(name)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def location(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
+    """Each test of an engine runs on both databases."""
+    if request.param == "postgres":
+        return location_of(build({"database_url": request.getfixturevalue("on_server")}))
+    path = tmp_path / DATABASE_FILE
+    path.write_bytes(request.getfixturevalue("template_database"))
+    return path
 
 
 @pytest.fixture
 async def machine(
-    tmp_path: Path, quick_store: Store, spool: Spool, new_job: Callable[..., Job]
+    location: Location, spool: Spool, new_job: Callable[..., Job]
 ) -> AsyncIterator[Machine]:
     """A machine that is down at the start, and down again at the end."""
-    made = Machine(World(quick_store.jobs, spool, new_job), quick_store, tmp_path)
+    store = Store.open(location)
+    await store.tenants.ensure_org(OrgId("acme"), "acme", START)
+    await store.tenants.ensure_user("acme-user", OrgId("acme"), "owner", START)
+    made = Machine(World(store.jobs, spool, new_job), store, location)
     yield made
     await made.halt()
+    await store.close()
 
 
 async def test_a_job_runs_through_the_three_workflows(machine: Machine) -> None:
@@ -190,7 +231,8 @@ async def test_a_job_runs_through_the_three_workflows(machine: Machine) -> None:
     await last.get_result(polling_interval_sec=0.01)
     after = await machine.world.now(job)
     assert after.state is JobState.SUCCEEDED
-    assert len(machine.world.spool.path(job.id, OUTPUT).read_bytes().splitlines()) == 2
+    (output,) = machine.world.outputs(job)
+    assert len(output.read_bytes().splitlines()) == 2
     found = machine.rows("SELECT workflow_uuid, status FROM workflow_status ORDER BY created_at")
     assert found == [(workflow_id(phase, job.id, 0), "SUCCESS") for phase in Phase]
 
@@ -226,7 +268,7 @@ async def test_a_step_that_raises_is_visible_and_run_again(machine: Machine) -> 
     await machine.until(machine.jobs.failed)
     detail = (await machine.world.now(job)).status_detail
     assert detail == "Internal error in submit: RuntimeError. It is tried again."
-    machine.clock.ahead += DOUBT_SECONDS + 1
+    machine.clock.ahead += Timing().doubt_seconds + 1
     await machine.until(machine.jobs.ended)
     after = await machine.world.now(job)
     assert (after.state, after.run) == (JobState.SUCCEEDED, 1)
@@ -286,6 +328,24 @@ async def test_a_live_workflow_is_not_dead_and_an_ended_one_is(machine: Machine)
     assert await engine.is_dead(Phase.PREPARE, job.id, 0)
 
 
+async def test_a_workflow_that_was_taken_and_not_begun_is_dead(machine: Machine) -> None:
+    """Ours by its row, and run by nobody at two looks: the database failed when it was to begin.
+
+    Another executor's is that one's business, and one that runs is alive at any number of looks.
+    """
+    machine.provider.silent = True
+    engine = await machine.boot()
+    job = await machine.accept()
+    await machine.until(machine.provider.asked)
+    for owner, dead in (("another one", [False, False]), (engine.executor_id, [False, True])):
+        machine.rows(
+            f"UPDATE workflow_status SET status = 'PENDING', executor_id = '{owner}' "  # noqa: S608  # ours
+            f"WHERE workflow_uuid = '{workflow_id(Phase.PREPARE, job.id, 0)}' RETURNING 1"
+        )
+        assert [await engine.is_dead(Phase.PREPARE, job.id, 0) for _ in range(2)] == dead
+    assert [await engine.is_dead(Phase.RUN, job.id, 0) for _ in range(2)] == [False, False]
+
+
 async def test_starting_a_workflow_twice_is_nothing(machine: Machine) -> None:
     """The deterministic id makes the second start a no-op."""
     machine.provider.silent = True
@@ -317,3 +377,97 @@ async def test_only_who_may_have_company_shows_signs_of_life(
     names = {task.get_name() for task in asyncio.all_tasks()}
     assert ("reaper" in names) is not alone
     assert "stager" in names
+
+
+async def test_a_step_waits_for_the_database(machine: Machine) -> None:
+    """While it is down a step is tried again in place; its workflow does not die of it."""
+    machine.provider.errors += [DatabaseUnavailable("It is down."), DatabaseUnavailable("Still.")]
+    await machine.boot()
+    job = await machine.accept()
+    await machine.until(machine.jobs.ended)
+    after = await machine.world.now(job)
+    assert (after.state, after.run) == (JobState.SUCCEEDED, 0)
+    assert not machine.jobs.failed.is_set()
+
+
+# -- a process that freezes ----------------------------------------------------------------------
+
+TABLES = ("jobs", "attempts", "events", "ledger")
+ENGINE_TABLES = ("workflow_status", "operation_outputs", "workflow_input", "workflow_events")
+
+
+def everything(machine: Machine) -> list[tuple[Any, ...]]:
+    """All rows of our tables and the engine's, but for the heartbeats."""
+    names = [f"public.{name}" for name in TABLES] + list(ENGINE_TABLES)
+    return [
+        (name, *row)
+        for name in names
+        for row in machine.rows(f"SELECT * FROM {name} ORDER BY 1, 2")  # noqa: S608  # from above
+    ]
+
+
+async def heard(stream: asyncio.StreamReader, words: str) -> None:
+    """Read lines until one has the words in it."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while words not in (await stream.readline()).decode():
+            assert not stream.at_eof(), f"it ended without saying: {words}"
+
+
+@pytest.mark.parametrize("location", ["postgres"], indirect=True)
+async def test_a_frozen_engine_that_wakes_up_writes_nothing(
+    machine: Machine, on_server: str, tmp_path: Path
+) -> None:
+    """Its work is taken over and ended elsewhere; back again, it leaves every row as it is."""
+    job = await machine.world.with_input(
+        input_of(["t1", "t2"]),
+        state="running",
+        attempt=1,
+        provider_job=NAME,
+        provider_state=PENDING,
+        created_at=machine.clock.now(),
+        updated_at=machine.clock.now(),
+    )
+    frozen = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.lifecycle.frozen_engine",
+        on_server,
+        str(tmp_path / "data"),
+        cwd=Path(__file__).parents[2],
+        stdout=PIPE,
+        stderr=PIPE,
+    )
+    assert frozen.stdout is not None
+    assert frozen.stderr is not None
+    try:
+        await heard(frozen.stdout, "asked")
+        frozen.send_signal(signal.SIGSTOP)
+        machine.provider.land(batch_of(job), Create())
+        machine.timing = msgspec.structs.replace(TIMING, worker_lost_seconds=0.5)
+        await machine.boot(alone=False)
+        await machine.until(machine.jobs.ended)
+        last: WorkflowHandleAsync[None] = await DBOS.retrieve_workflow_async(
+            workflow_id(Phase.COLLECT, job.id, 0)
+        )
+        await last.get_result(polling_interval_sec=0.01)
+        before = everything(machine)
+        frozen.send_signal(signal.SIGCONT)
+        await heard(frozen.stderr, "no longer owned by this execution")
+        assert everything(machine) == before
+    finally:
+        frozen.kill()
+        await frozen.communicate()
+    after = await machine.world.now(job)
+    assert (after.state, after.provider_state) == (JobState.SUCCEEDED, "JOB_STATE_SUCCEEDED")
+
+
+def batch_of(job: Job) -> NewBatch:
+    """What the provider was once asked for."""
+    return NewBatch(
+        model=job.model,
+        location="global",
+        display_name=job.id,
+        label=job.id,
+        input_uri="gs://fake/input.jsonl",
+        output_prefix=f"gs://fake/penstock/{job.id}/a1",
+    )

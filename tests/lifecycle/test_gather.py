@@ -11,13 +11,14 @@ import pytest
 from tests.fake_clock import START
 from tests.lifecycle.fakes import input_of, row_of, store_input
 
-from penstock.blobs.spool import OUTPUT, Spool
+from penstock.blobs.local import LocalBlobs
+from penstock.blobs.spool import INPUT, INPUT_INDEX, Spool
 from penstock.core.job import JobId
 from penstock.core.models import SEED_CATALOGUE
 from penstock.errors import StorageFull, Unavailable
 from penstock.lifecycle.collector import Collected, Conclude
 from penstock.lifecycle.crew import Crew
-from penstock.lifecycle.gather import PROCESS_BYTES_MIN, Gather
+from penstock.lifecycle.gather import PROCESS_BYTES_MIN, Files, Gather
 from penstock.lifecycle.merge import Missing
 from penstock.lifecycle.shards import ROW_BYTES_MAX
 
@@ -38,7 +39,13 @@ def make(spool: Spool) -> Make:
     store_input(spool, JOB, input_of(TEXTS))
 
     def made(input_bytes: int, slots: Semaphore | None = None) -> Gather:
-        return Gather(spool, JOB, input_bytes, PRICE, slots or Semaphore(1))
+        files = Files(
+            spool=spool,
+            blobs=LocalBlobs(spool),
+            input_path=spool.path(JOB, INPUT),
+            index_path=spool.path(JOB, INPUT_INDEX),
+        )
+        return Gather(files, JOB, input_bytes, PRICE, slots or Semaphore(1))
 
     return made
 
@@ -85,7 +92,7 @@ async def test_processes_write_what_this_one_writes(make: Make, spool: Spool) ->
             await feed(gather)
             collected = await gather.conclude(CONCLUDE)
             await gather.commit()
-        results.append((collected, spool.path(JOB, OUTPUT).read_bytes()))
+        results.append((collected, spool.path(JOB, gather.output_name).read_bytes()))
         assert (spool.clear_incoming(), gather._crew is None) == (0, size == SMALL)
     assert results[0] == results[1]
     collected, output = results[0]
@@ -103,7 +110,7 @@ async def test_without_rows_there_is_no_output(make: Make, spool: Spool, size: i
         await gather.commit()
     assert collected == Collected(duplicates=0, strangers=0, merged=None)
     assert spool.clear_incoming() == 0
-    assert not (spool._jobs / JOB / OUTPUT).exists()
+    assert sorted(spool.files(JOB)) == [INPUT_INDEX, INPUT]
 
 
 async def test_a_row_that_was_skipped_is_a_stranger(make: Make) -> None:

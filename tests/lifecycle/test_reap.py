@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 
 import pytest
 import sqlalchemy as sa
 from tests.fake_clock import START, FakeClock
 from tests.lifecycle.fakes import Steps, Stopped
 
-from penstock.lifecycle.reap import FORGOTTEN_SECONDS, Reaper
+from penstock.lifecycle.reap import Reaper
 from penstock.settings import Timing
 from penstock.store import tables
 from penstock.store.store import Store
@@ -65,7 +66,7 @@ async def test_it_takes_over_the_silent(quick_store: Store) -> None:
 
 async def test_the_silent_stay_known_for_long(quick_store: Store) -> None:
     """It may wake up, begin something and die before its next beat; that work is found, too."""
-    await quick_store.workers.join("frozen", START - FORGOTTEN_SECONDS)
+    await quick_store.workers.join("frozen", START - Timing().worker_forgotten_seconds)
     taker = Taker()
     await run(quick_store, taker, Steps(6))
     assert taker.taken == ["frozen"] * 5
@@ -123,6 +124,75 @@ async def test_beside_others_it_only_announces_itself(quick_store: Store) -> Non
     taker = Taker()
     await Reaper(quick_store.workers, FakeClock(), TIMING, "me", taker).begin(alone=False)
     assert (taker.taken, sorted(await known(quick_store))) == ([], ["me", "other"])
+
+
+class Outage(Steps):
+    """A clock in whose n-th sleep nobody could beat for a while."""
+
+    def __init__(self, sleeps: int, *, gap_at: int, gap_seconds: float) -> None:
+        super().__init__(sleeps)
+        self._gap_at = gap_at
+        self._gap_seconds = gap_seconds
+
+    async def sleep(self, seconds: float) -> None:
+        if len(self.slept) == self._gap_at:
+            self.advance(self._gap_seconds)
+        await super().sleep(seconds)
+
+
+async def taken_rounds(store: Store, clock: Steps) -> list[int]:
+    """In which rounds the one that is silent from the beginning was taken over."""
+    taker = Taker()
+    rounds: list[int] = []
+
+    async def take_over(executor_id: str) -> int:
+        assert executor_id == "silent"
+        rounds.append(len(clock.slept))
+        return 0
+
+    taker.take_over = take_over  # type: ignore[method-assign]  # notes the round, too
+    await store.workers.join("silent", START)
+    reaper = Reaper(store.workers, clock, TIMING, "me", taker)
+    await reaper.announce()
+    await reaper.begin(alone=False)
+    with suppress(Stopped):
+        await reaper.run()
+    return rounds
+
+
+async def test_an_outage_is_not_held_against_the_others(quick_store: Store) -> None:
+    """Time in which this process could not beat does not count; a calm while later, it does."""
+    # Silent for 2 + 100 + 2 s, of which 102 are excused until 8 s after the gap.
+    clock = Outage(8, gap_at=1, gap_seconds=100.0)
+    assert await taken_rounds(quick_store, clock) == [6, 7, 8]
+
+
+async def test_without_an_outage_the_silent_one_has_its_time(quick_store: Store) -> None:
+    """Lost after 8 s, seen every 2: the fifth round is the first that takes over."""
+    assert await taken_rounds(quick_store, Steps(6)) == [5, 6]
+
+
+async def test_one_that_leaves_is_taken_over_at_once(quick_store: Store) -> None:
+    """Nobody waits for its silence; and it stays known, in case its last write comes late."""
+    clock = Steps(2)
+    other = Reaper(quick_store.workers, clock, TIMING, "other", Taker())
+    await other.announce()
+    await other.leave()
+    taker = Taker()
+    await run(quick_store, taker, clock)
+    assert taker.taken == ["other", "other"]
+    assert sorted(await known(quick_store)) == ["me", "other"]
+
+
+async def test_leaving_without_a_database_is_told(
+    quick_store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The end of a process does not fail; the others find out by themselves."""
+    async with quick_store._engine.begin() as connection:
+        await connection.execute(sa.text("PRAGMA query_only = ON"))
+    with caplog.at_level(logging.WARNING):
+        await Reaper(quick_store.workers, FakeClock(), TIMING, "me", Taker()).leave()
+    assert "could not hand the work on" in caplog.text
 
 
 async def test_an_error_costs_one_round(quick_store: Store) -> None:

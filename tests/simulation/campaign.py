@@ -81,6 +81,18 @@ def _without_threads() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def _own_names() -> Iterator[None]:
+    """Name files by a count instead of by chance."""
+    names = itertools.count()
+    modules = ("prepare", "gather")
+    with contextlib.ExitStack() as stack:
+        for module in modules:
+            where = f"penstock.lifecycle.{module}.token_hex"
+            stack.enter_context(patch(where, lambda _: f"{next(names):08x}"))
+        yield
+
+
 class Simulator:
     """Plays seeds in one folder."""
 
@@ -94,9 +106,7 @@ class Simulator:
     ) -> tuple[World, list[Finding]]:
         """Play one history and check it."""
         world = World(seed, self._pool, self._scratch, Reach(is_traced=is_traced))
-        names = itertools.count()
-        own_names = patch("penstock.lifecycle.prepare.token_hex", lambda _: f"{next(names):08x}")
-        with own_names, change(world), _without_threads():
+        with _own_names(), change(world), _without_threads():
             world.play()
         return world, check(world)
 

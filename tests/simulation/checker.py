@@ -13,7 +13,7 @@ import msgspec
 import orjson
 from tests.simulation.vertex import Run
 
-from penstock.blobs.spool import INPUT, OUTPUT
+from penstock.blobs.spool import INPUT
 from penstock.core.job import Job, tag_of
 from penstock.core.line import LineKey, Usage
 from penstock.core.models import DEFAULT_MODEL, SEED_CATALOGUE, Price, cost_pico_dollars
@@ -104,7 +104,7 @@ def _may_be_free(world: "World", job: Job) -> bool:
 
 def _output(world: "World", job: Job, runs: list[Run]) -> Iterator[Finding]:
     entries = [one for one in world.jobs.ledger if one.job_id == job.id]
-    output = world.disk.get((job.id, OUTPUT))
+    output = world.disk.get((job.id, job.output_name or ""))
     kept = next((one for one in runs if one.name == job.provider_job), None)
     if job.counts is None:
         if job.state is JobState.SUCCEEDED:

@@ -7,6 +7,7 @@ without a workflow.
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -135,6 +136,9 @@ class SimEngine:
             self._open.discard(name)
         if workflow.claims == claim and workflow.owner == self.executor_id and status:
             workflow.status = status
+
+    async def _until_it_answers(self, work: Callable[[], Awaitable[Any]]) -> object:
+        return await Engine._until_it_answers(cast(Engine, self), work)
 
     async def _run(self, workflow: Workflow, claim: int) -> str:
         steps = STEPS[workflow.phase]

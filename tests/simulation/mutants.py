@@ -16,12 +16,12 @@ import orjson
 from tests.simulation.campaign import Change
 from tests.simulation.scheduler import Killed
 from tests.simulation.vertex import Vertex
-from tests.simulation.worker import JobsPort, SimSpool
+from tests.simulation.worker import JobsPort, MemoryPart, SimBlobs
 from tests.simulation.world import TIMINGS, World
 
 from penstock.api.jobs import JobDoor
 from penstock.blobs.part import Part
-from penstock.blobs.spool import OUTPUT
+from penstock.blobs.spool import INPUT
 from penstock.core.job import Attempt, Job, JobId
 from penstock.core.line import LineKey
 from penstock.core.state import JobState
@@ -65,36 +65,38 @@ def _freezing(change: Change) -> Change:
 def all_mutants() -> list[Mutant]:
     """Return all of them."""
     return [
-        Mutant("the client of the provider retries a create", _retried_create, seed=1),
+        Mutant("the client of the provider retries a create", _retried_create, seed=2),
         Mutant(
             "a lost reply counts as a create that had no effect", _unclear_is_unreachable, seed=2
         ),
-        Mutant("the intent is committed after the create", _intent_after_create, seed=2),
+        Mutant("the intent is committed after the create", _intent_after_create),
         Mutant("no input fence: the input is copied but not taken away", _no_fence, seed=2),
-        Mutant("after the fence nothing is adopted", _nobody_after_the_fence, seed=22),
-        Mutant("reconciliation does not look at the list", _no_list),
+        Mutant("after the fence nothing is adopted", _nobody_after_the_fence, seed=31),
+        Mutant("reconciliation does not look at the list", _no_list, seed=3),
         Mutant("a dead job is adopted", _adopt_the_dead, seed=2),
-        Mutant("no fencing: writes do not check the attempt", _no_guards, seed=50),
+        Mutant("no fencing: writes do not check the attempt", _no_guards, seed=15),
         Mutant("no states: writes do not check where the job is", _no_states, seed=2),
-        Mutant("acknowledged before the commit", _ack_before_commit),
-        Mutant("an unclear commit removes the bytes", _unclear_commit_removes, seed=22),
-        Mutant("billing outside of the transaction", _bill_later, seed=5),
-        Mutant("the terminal state before the output's rename", _rename_later, seed=1),
+        Mutant("acknowledged before the commit", _ack_before_commit, seed=14),
+        Mutant("an unclear commit removes the bytes", _unclear_commit_removes, seed=2),
+        Mutant("billing outside of the transaction", _bill_later, seed=6),
+        Mutant("the terminal state before the output is put", _rename_later),
         Mutant("the key is spliced into the text", _spliced_key),
         Mutant("nobody takes over the dead", _no_take_over),
         Mutant("nobody starts a dead workflow anew", _no_doubt),
-        Mutant("frozen collectors share one output name", _freezing(_shared_outputs), seed=53),
+        Mutant("frozen collectors share one output name", _freezing(_shared_outputs), seed=37),
         Mutant(
-            "was ours: an upload brings a fenced input back", _freezing(_same_input_name), seed=23
+            "was ours: an upload brings a fenced input back", _freezing(_same_input_name), seed=49
         ),
         Mutant(
-            "was ours: a late prepare moves a later state", _freezing(_without("move", "only_from"))
+            "was ours: a late prepare moves a later state",
+            _freezing(_without("move", "only_from")),
+            seed=9,
         ),
         Mutant(
             "was ours: a late reconcile moves a later attempt", _freezing(_late_reconcile), seed=70
         ),
-        Mutant("was ours: a late stop ends a later attempt", _freezing(_late_stop), seed=2968),
-        Mutant("was ours: a late adoption of an older attempt", _freezing(_late_adoption), seed=6),
+        Mutant("was ours: a late stop ends a later attempt", _freezing(_late_stop), seed=156),
+        Mutant("was ours: a late adoption of an older attempt", _freezing(_late_adoption), seed=9),
         Mutant(
             "was ours: the input goes before the fence is committed",
             _freezing(_fence_after_move),
@@ -103,10 +105,10 @@ def all_mutants() -> list[Mutant]:
         Mutant(
             "was ours: collectors of a job share a scratch file",
             _freezing(_shared_scratch),
-            seed=1395,
+            seed=1512,
         ),
-        Mutant("was ours: the reaper forgets who may still wake up", _forgetful, seed=21),
-        Mutant("was ours: a worker works before it is known", _unannounced, seed=43),
+        Mutant("was ours: the reaper forgets who may still wake up", _forgetful, seed=4),
+        Mutant("was ours: a worker works before it is known", _unannounced, seed=96),
     ]
 
 
@@ -224,7 +226,7 @@ def _unclear_commit_removes(_world: World) -> Iterator[None]:
         try:
             await self.jobs.add(job)
         except Exception:
-            self.spool.remove_job(job.id)
+            await self.blobs.remove_job(job.id)
             raise
 
     with patch.object(JobDoor, "_commit", commit):
@@ -252,20 +254,24 @@ def _bill_later(world: World) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _rename_later(_world: World) -> Iterator[None]:
-    commit = SimSpool.commit
+    commit = SimBlobs.commit
 
-    def at_last(self: SimSpool, job_id: str, parts: dict[str, Part]) -> None:
+    async def at_last(self: SimBlobs, job_id: str, parts: dict[str, MemoryPart]) -> None:
         with contextlib.suppress(Killed):
-            commit(self, job_id, parts)
+            await self._body.pass_time(5.0)
+            await commit(self, job_id, cast(Any, parts))
 
-    def later(self: SimSpool, job_id: str, parts: dict[str, Part]) -> None:
-        if OUTPUT in parts:
-            self._body.world.shares_outputs = True
-            self._body.call_later(5.0, at_last, self, job_id, parts)
-        else:
-            commit(self, job_id, parts)
+    async def later(
+        self: SimBlobs, job_id: str, parts: dict[str, Part], *, is_again: bool = False
+    ) -> None:
+        if INPUT in parts:
+            await commit(self, job_id, parts, is_again=is_again)
+            return
+        # The run discards its own.
+        copies = {name: MemoryPart(cast(Any, part).data) for name, part in parts.items()}
+        self._body.create_task(at_last(self, job_id, copies))
 
-    with patch.object(SimSpool, "commit", later):
+    with patch.object(SimBlobs, "commit", later):
         yield
 
 
@@ -299,9 +305,9 @@ def _no_doubt(_world: World) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _shared_outputs(world: World) -> Iterator[None]:
-    world.shares_outputs = True
-    yield
+def _shared_outputs(_world: World) -> Iterator[None]:
+    with patch("penstock.lifecycle.gather.token_hex", lambda _size: "same"):
+        yield
 
 
 @contextlib.contextmanager
@@ -391,9 +397,9 @@ def _fence_after_move(_world: World) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _forgetful(_world: World) -> Iterator[None]:
-    with patch("penstock.lifecycle.reap.FORGOTTEN_SECONDS", 0.0):
-        yield
+def _forgetful(world: World) -> Iterator[None]:
+    world.timing = msgspec.structs.replace(world.timing, worker_forgotten_seconds=0.0)
+    yield
 
 
 @contextlib.contextmanager

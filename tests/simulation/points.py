@@ -13,11 +13,11 @@ REACHED_MIN: Final = 20
 
 POINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
-        "A6 bytes there, not renamed": ("killed before spool.commit input.jsonl",),
-        "A7 half renamed": ("killed before spool.commit input.idx",),
+        "A6 bytes there, not put": ("killed before blobs.commit input.jsonl",),
+        "A7 half put": ("killed before blobs.commit input.idx",),
         "A8 bytes durable, row not committed": (
             "killed before jobs.add",
-            "killed after spool.commit",
+            "killed after blobs.commit input.idx",
         ),
         "A9 commit of the row unclear": ("error after jobs.add",),
         "A10 row committed, no answer": ("killed after jobs.add",),
@@ -45,7 +45,9 @@ POINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "D2 polled, not recorded": ("killed after provider.get",),
         "E1 outputs listed": ("killed after bucket.list",),
         "E2 half an output read": ("killed in bucket.read",),
-        "E5 merged, not renamed": ("killed before spool.commit output.jsonl",),
+        "E5 merged, not put": ("killed before blobs.commit output",),
+        "E6 put, not recorded": ("killed after blobs.commit output",),
+        "an output came too late": ("an output that came too late removed",),
         "E7 commit of the end unclear": ("error after jobs.finish",),
         "E8 end committed": ("killed after jobs.finish",),
         "G2 before a cancel at the provider": ("killed before provider.cancel",),

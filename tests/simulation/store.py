@@ -4,6 +4,7 @@ Each method is one transaction: it happens as a whole or not at all. The ledger 
 kept, because the checker reads them.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -11,7 +12,7 @@ import msgspec
 from penstock.core.job import Attempt, Counts, Job, JobId, StopReason
 from penstock.core.state import TERMINAL, JobState, sources_of
 from penstock.errors import InternalError
-from penstock.store.jobs import Finish, OpenJob
+from penstock.store.jobs import Finish, Kept, OpenJob
 
 _SOURCES = {state: sources_of(state) for state in JobState}
 _replace = msgspec.structs.replace
@@ -44,6 +45,9 @@ class MemoryJobs:
         self.tries[job.id] = {}
         self.history[job.id] = [("accepted", f"{job.line_count} lines")]
 
+    async def is_ruled_out(self, job: Job) -> bool:
+        return job.id not in self.rows
+
     async def load(self, job_id: str) -> Job | None:
         return self.rows.get(job_id)
 
@@ -71,6 +75,12 @@ class MemoryJobs:
             if job.state not in TERMINAL and job.cancel_requested_at is not None
         }
 
+    async def kept(self, job_ids: Sequence[str]) -> dict[str, Kept]:
+        found = [self.rows[job_id] for job_id in job_ids if job_id in self.rows]
+        return {
+            job.id: Kept(id=job.id, state=job.state, output_name=job.output_name) for job in found
+        }
+
     async def move(
         self,
         job_id: JobId,
@@ -94,10 +104,19 @@ class MemoryJobs:
             self._event(job_id, to.value, fields.get("status_detail", ""))
         return moved
 
-    async def note(self, job_id: JobId, at: float, **fields: Any) -> None:  # noqa: ANN401
+    async def note(
+        self,
+        job_id: JobId,
+        at: float,
+        *,
+        only_from: JobState | None = None,
+        **fields: Any,  # noqa: ANN401
+    ) -> bool:
         job = self.rows.get(job_id)
-        if job is not None and job.state not in TERMINAL:
-            self._set(job, updated_at=at, **fields)
+        if job is None or job.state in TERMINAL or only_from not in {None, job.state}:
+            return False
+        self._set(job, updated_at=at, **fields)
+        return True
 
     async def next_run(
         self, job_id: JobId, run: int, at: float, detail: str, *, only_from: JobState
@@ -236,8 +255,9 @@ class MemoryWorkers:
     async def join(self, executor_id: str, at: float) -> None:
         self.beats[executor_id] = at
 
-    async def beat(self, executor_id: str, at: float) -> None:
+    async def beat(self, executor_id: str, at: float) -> float:
         self.beats[executor_id] = at
+        return at
 
     async def silent_since(self, at: float) -> list[str]:
         return [one for one, beat in self.beats.items() if beat < at]

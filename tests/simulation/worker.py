@@ -8,6 +8,7 @@ the socket. Calls of the store may fail, with or without effect.
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -15,11 +16,11 @@ import msgspec
 from tests.simulation.scheduler import Killed, Process
 
 from penstock.blobs.part import Part
-from penstock.blobs.spool import INPUT, INPUT_INDEX, OUTPUT
+from penstock.blobs.spool import INPUT, INPUT_INDEX
 from penstock.core.job import Attempt, JobId
 from penstock.core.limits import Limits
 from penstock.core.models import SEED_CATALOGUE
-from penstock.errors import BlobMissing, ProviderUnreachable
+from penstock.errors import BlobMissing, BlobsUnavailable, ProviderUnreachable
 from penstock.lifecycle.ports import Ports
 
 if TYPE_CHECKING:
@@ -72,10 +73,12 @@ class Body(Process):
         self.jobs = JobsPort(self, Knowing(world, name))
         self.workers = WorkersPort(self, world.workers)
         self.spool = SimSpool(self)
+        self.blobs = SimBlobs(self)
         self.ports = Ports(
             clock=self.clock,
             jobs=cast(Any, self.jobs),
             spool=cast(Any, self.spool),
+            blobs=cast(Any, self.blobs),
             bucket=cast(Any, BucketPort(self, world.bucket)),
             bucket_prefix="penstock",
             provider=cast(Any, ProviderPort(self, world.provider)),
@@ -104,13 +107,6 @@ class Body(Process):
         else:
             seconds = 3.0 * self.dice.random() ** 2
         await self.pass_time(seconds)
-
-    def point_in_thread(self, what: str) -> None:
-        """Live on or die, inside of something that does not wait."""
-        if self.is_dead:
-            raise Killed
-        if self.dice.random() < self.rates.kill:
-            self.die(what)
 
     def die(self, what: str) -> None:
         """End here."""
@@ -269,23 +265,22 @@ class Knowing:
                 )
             if not accepted:
                 self._world.reach(f"late {name} refused")
-            elif name == "finish" and not self._world.shares_outputs:
-                disk = self._world.disk
-                if (job_id, f"{self._name} {OUTPUT}") in disk:
-                    disk[job_id, OUTPUT] = disk[job_id, f"{self._name} {OUTPUT}"]
             return accepted
 
         return call
 
 
 _GUARDED: Final = ("move", "record_provider_job", "fence", "finish")
-_JOBS_CALLS: Final = (*("add", "open_jobs", "request_cancel", "note", "next_run", "event"),)
+_JOBS_CALLS: Final = (
+    *("add", "is_ruled_out", "open_jobs", "request_cancel", "note", "next_run", "event"),
+)
 
 
 class JobsPort(Port):
     """The store's jobs."""
 
     add = effect("jobs", "add", fails="store_error")
+    is_ruled_out = effect("jobs", "is_ruled_out", fails="store_error")
     open_jobs = effect("jobs", "open_jobs", fails="store_error", is_routine=True)
     request_cancel = effect("jobs", "request_cancel", fails="store_error")
     move = effect("jobs", "move", fails="store_error")
@@ -350,8 +345,8 @@ class MemoryPart:
 
     path = Path("nowhere")
 
-    def __init__(self) -> None:
-        self.data = bytearray()
+    def __init__(self, data: bytes = b"") -> None:
+        self.data = bytearray(data)
 
     @property
     def size_bytes(self) -> int:
@@ -365,12 +360,7 @@ class MemoryPart:
 
 
 class SimSpool:
-    """A process's way to the disk that all share; scratch files are its own and real.
-
-    Each process has a name of its own for an output, and the one whose `finish` is accepted names
-    the output that is delivered. Today one process owns the directory; a store that several share
-    must keep them apart like this, else a frozen collector replaces what was delivered.
-    """
+    """A process's own working files: those of an input in memory, scratch files real."""
 
     def __init__(self, body: Body) -> None:
         self._body = body
@@ -378,31 +368,60 @@ class SimSpool:
     def begin(self, _job_id: str, _name: str) -> MemoryPart:
         return MemoryPart()
 
-    def commit(self, job_id: str, parts: dict[str, Part]) -> None:
-        """Rename the parts into their place, one by one, as a crash would show."""
-        for name, part in parts.items():
-            self._body.point_in_thread(f"before spool.commit {name}")
-            where = name
-            if name == OUTPUT and not self._body.world.shares_outputs:
-                where = f"{self._body.name} {name}"
-            self._body.world.disk[job_id, where] = bytes(cast(Any, part).data)
-        self._body.point_in_thread("after spool.commit")
-        self._body.world.reach.trace(
-            self._body.scheduler.time, self._body.name, f"spool.commit {job_id}", list(parts)
-        )
-
-    def path(self, job_id: str, name: str) -> Path:
-        world = self._body.world
-        if (job_id, name) not in world.disk:
-            raise BlobMissing(f"The file {name} of {job_id} is missing.")
-        found = world.inputs_of[job_id]
-        return {INPUT: found.data_path, INPUT_INDEX: found.index_path}[name]
-
     def scratch(self, job_id: str, name: str) -> Path:
         world = self._body.world
         world.scratches += 0 if world.shares_scratch else 1
         return world.scratch / f"{self._body.name}.{world.scratches}.{job_id}.{name}"
 
-    def remove_job(self, job_id: str) -> None:
-        for name in (INPUT, INPUT_INDEX, OUTPUT):
+
+class SimBlobs:
+    """A process's way to the object storage that all share."""
+
+    is_shared = True
+
+    def __init__(self, body: Body) -> None:
+        self._body = body
+
+    async def commit(self, job_id: str, parts: dict[str, Part], *, is_again: bool = False) -> None:
+        """Put the parts, one by one; what is half put stays, as after a crash."""
+        del is_again
+        body = self._body
+        for name, part in parts.items():
+            what = f"blobs.commit {'output' if name.startswith('output') else name}"
+            data = bytes(cast(Any, part).data)
+            async with self._call(what):
+                body.world.disk[job_id, name] = data
+                body.world.reach.trace(body.scheduler.time, body.name, f"{what} {job_id}", name)
+
+    @asynccontextmanager
+    async def local(self, job_id: str, name: str) -> AsyncIterator[Path]:
+        async with self._call("blobs.local"):
+            world = self._body.world
+            if (job_id, name) not in world.disk:
+                raise BlobMissing(f"The file {name} of {job_id} is missing.")
+        found = world.inputs_of[job_id]
+        yield {INPUT: found.data_path, INPUT_INDEX: found.index_path}[name]
+
+    async def remove(self, job_id: str, name: str) -> None:
+        async with self._call("blobs.remove"):
             self._body.world.disk.pop((job_id, name), None)
+            self._body.world.reach("an output that came too late removed")
+
+    async def remove_job(self, job_id: str) -> None:
+        async with self._call("blobs.remove_job"):
+            disk = self._body.world.disk
+            for place in [place for place in disk if place[0] == job_id]:
+                del disk[place]
+
+    @asynccontextmanager
+    async def _call(self, what: str) -> AsyncIterator[None]:
+        """Put a point on either side of an effect, and let it fail now and then."""
+        body = self._body
+        await body.point(f"before {what}")
+        roll = body.dice.random()
+        if roll < body.rates.bucket_error / 2:
+            raise BlobsUnavailable("The object storage did not answer.")
+        yield
+        if roll < body.rates.bucket_error:
+            raise BlobsUnavailable("The object storage did not answer.")
+        await body.point(f"after {what}")

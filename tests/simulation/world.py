@@ -104,7 +104,6 @@ class World:
         self.stale_writes: list[str] = []
         self.works_unannounced = False
         self.cancel_share = 0.4
-        self.shares_outputs = False
         self.shares_scratch = False
         self.scratches = 0
         self.kills = 0
@@ -234,6 +233,7 @@ class World:
         self.door = JobDoor(
             jobs=cast(Any, body.jobs),
             spool=cast(Any, body.spool),
+            blobs=cast(Any, body.blobs),
             room=cast(Any, None),
             receiver=cast(Any, SimReceiver(body.spool)),
             clock=body.clock,

@@ -4,6 +4,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
 from tests.fake_clock import START
 
 from penstock.core.job import Attempt, Counts, Job, JobId
@@ -65,8 +66,19 @@ async def _step(store: Store, job_id: JobId, to: JobState) -> None:
     assert done
 
 
+def look(store: Store, query: str, *values: object) -> list[tuple[Any, ...]]:
+    """What a connection of its own reads from the database of a store, or does to it."""
+    url = store._engine.sync_engine.url
+    if url.database is not None and url.get_backend_name() == "sqlite":
+        return rows(Path(url.database), query, *values)
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        found = connection.exec_driver_sql(query.replace("?", "%s"), values)
+        return [tuple(row) for row in found] if found.returns_rows else []
+
+
 def rows(path: Path, query: str, *values: object) -> list[tuple[Any, ...]]:
-    """What a connection of its own reads."""
+    """What a connection of its own reads from a SQLite file."""
     connection = sqlite3.connect(path)
     try:
         with connection:

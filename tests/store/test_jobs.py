@@ -1,16 +1,16 @@
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from tests.fake_clock import START
-from tests.store.driver import COUNTS, PROVIDER_JOB, attempt, bring, finish, rows
+from tests.store.driver import COUNTS, PROVIDER_JOB, attempt, bring, finish, look
 
 from penstock.core.job import Attempt, Counts, Job, JobId, OrgId
 from penstock.core.state import TERMINAL, JobState, sources_of
-from penstock.store.jobs import Finish, Jobs, Page
+from penstock.store.jobs import Finish, Jobs, Kept, Page
+from penstock.store.location import Location
 from penstock.store.store import Store
 
 MakeJob = Callable[..., Job]
@@ -50,11 +50,11 @@ async def test_an_id_is_used_once(store: Store, new_job: MakeJob) -> None:
     assert len(await store.jobs.events(job.id)) == 1
 
 
-async def test_a_job_survives_a_restart(store: Store, new_job: MakeJob, tmp_path: Path) -> None:
+async def test_a_job_survives_a_restart(store: Store, new_job: MakeJob, location: Location) -> None:
     """What was added is read by another process."""
     job = new_job()
     await store.jobs.add(job)
-    other = Store.open(tmp_path / "penstock.db")
+    other = Store.open(location)
     assert await other.jobs.load(job.id) == job
     await other.close()
 
@@ -270,14 +270,14 @@ async def test_an_end_is_written_whole(store: Store, new_job: MakeJob) -> None:
     assert (ended.output_bytes, ended.output_sha256) == (9, "f" * 64)
 
 
-async def test_a_finish_bills_once(store: Store, new_job: MakeJob, tmp_path: Path) -> None:
+async def test_a_finish_bills_once(store: Store, new_job: MakeJob) -> None:
     """However often the end is written, the ledger has one entry, with the paid lines only."""
     job = new_job()
     await bring(store, job, JobState.COLLECTING)
     for _ in range(3):
         await store.jobs.finish(job.id, START + 9, finish())
-    ledger = rows(
-        tmp_path / "penstock.db",
+    ledger = look(
+        store,
         "SELECT org_id, job_id, attempt, kind, lines, prompt_tokens, output_tokens, micro_dollars"
         " FROM ledger",
     )
@@ -309,34 +309,30 @@ async def test_a_late_answer_to_an_older_attempt_changes_nothing(
     assert await record(job.id, 2, "projects/ours", late)
 
 
-async def test_the_ledger_takes_no_attempt_twice(
-    store: Store, new_job: MakeJob, tmp_path: Path
-) -> None:
+async def test_the_ledger_takes_no_attempt_twice(store: Store, new_job: MakeJob) -> None:
     """Even a writer that forgets the guard cannot bill an attempt again."""
     job = new_job()
     await bring(store, job, JobState.SUCCEEDED)
-    before = rows(tmp_path / "penstock.db", "SELECT * FROM ledger")
-    with pytest.raises(Exception, match="UNIQUE constraint failed: ledger"):
-        rows(
-            tmp_path / "penstock.db",
+    before = look(store, "SELECT * FROM ledger")
+    with pytest.raises(Exception, match=r"(?i)unique constraint.*ledger"):
+        look(
+            store,
             "INSERT INTO ledger (org_id, job_id, attempt, kind, at, lines, prompt_tokens,"
             " output_tokens) VALUES ('acme', ?, 1, 'usage', 0, 0, 0, 0)",
             job.id,
         )
-    assert rows(tmp_path / "penstock.db", "SELECT * FROM ledger") == before
+    assert look(store, "SELECT * FROM ledger") == before
 
 
-async def test_an_unknown_price_is_null(store: Store, new_job: MakeJob, tmp_path: Path) -> None:
+async def test_an_unknown_price_is_null(store: Store, new_job: MakeJob) -> None:
     """A cost that nobody knows is not written as zero."""
     job = new_job()
     await bring(store, job, JobState.COLLECTING)
     await store.jobs.finish(job.id, START, finish(cost_micro_dollars=None))
-    assert rows(tmp_path / "penstock.db", "SELECT micro_dollars FROM ledger") == [(None,)]
+    assert look(store, "SELECT micro_dollars FROM ledger") == [(None,)]
 
 
-async def test_an_end_without_lines_bills_nothing(
-    store: Store, new_job: MakeJob, tmp_path: Path
-) -> None:
+async def test_an_end_without_lines_bills_nothing(store: Store, new_job: MakeJob) -> None:
     """A job that never reached the provider has no ledger entry, and says why it failed."""
     job = new_job()
     await store.jobs.add(job)
@@ -347,7 +343,7 @@ async def test_an_end_without_lines_bills_nothing(
     ended = await store.jobs.load(job.id)
     assert ended is not None
     assert (ended.error_code, ended.error_message, ended.counts) == ("refused", "Because.", None)
-    assert rows(tmp_path / "penstock.db", "SELECT * FROM ledger") == []
+    assert look(store, "SELECT * FROM ledger") == []
 
 
 async def test_zero_counts_survive(store: Store, new_job: MakeJob) -> None:
@@ -363,14 +359,14 @@ async def test_zero_counts_survive(store: Store, new_job: MakeJob) -> None:
 # -- races ---------------------------------------------------------------------------------------
 
 
-async def test_one_of_many_finishers_wins(store: Store, new_job: MakeJob, tmp_path: Path) -> None:
+async def test_one_of_many_finishers_wins(store: Store, new_job: MakeJob) -> None:
     """Ends that are written at the same time give one end and one bill."""
     job = new_job()
     await bring(store, job, JobState.COLLECTING)
     ends = [JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED] * 3
     won = await asyncio.gather(*(store.jobs.finish(job.id, START, finish(end)) for end in ends))
     assert won.count(True) == 1
-    assert len(rows(tmp_path / "penstock.db", "SELECT * FROM ledger")) == 1
+    assert len(look(store, "SELECT * FROM ledger")) == 1
 
 
 async def test_one_of_many_restarts_counts(store: Store, new_job: MakeJob) -> None:
@@ -468,6 +464,20 @@ async def test_all_ids_are_known(store: Store, new_job: MakeJob) -> None:
     assert await store.jobs.all_ids() == {ended, foreign}
 
 
+async def test_rows_say_which_files_are_kept(store: Store, new_job: MakeJob) -> None:
+    """State and output of all tenants' jobs that were asked for, and of no other."""
+    ended = await bring(store, new_job(), JobState.COLLECTING)
+    end = Finish(state=JobState.SUCCEEDED, detail="", output_name="output-1.jsonl")
+    assert await store.jobs.finish(ended, START, end)
+    foreign = await bring(store, new_job(org_id=RIVAL, user_id="rival-user"), JobState.ACCEPTED)
+    await bring(store, new_job(), JobState.ACCEPTED)
+    assert await store.jobs.kept([ended, foreign, "req_none"]) == {
+        ended: Kept(id=ended, state=JobState.SUCCEEDED, output_name="output-1.jsonl"),
+        foreign: Kept(id=foreign, state=JobState.ACCEPTED, output_name=None),
+    }
+    assert await store.jobs.kept([]) == {}
+
+
 async def test_events_keep_their_order(store: Store, new_job: MakeJob) -> None:
     """The history is in the order of writing, whatever the clock said."""
     job = new_job()
@@ -498,9 +508,9 @@ async def test_events_keep_their_order(store: Store, new_job: MakeJob) -> None:
     ],
 )
 async def test_the_database_refuses_what_cannot_be(
-    store: Store, new_job: MakeJob, tmp_path: Path, change: str
+    store: Store, new_job: MakeJob, change: str
 ) -> None:
     """An impossible row is refused by the database itself, whoever writes it."""
     await store.jobs.add(new_job())
-    with pytest.raises(Exception, match="constraint failed"):
-        rows(tmp_path / "penstock.db", f"UPDATE jobs SET {change}")  # noqa: S608 - literals above
+    with pytest.raises(Exception, match="constraint"):
+        look(store, f"UPDATE jobs SET {change}")  # noqa: S608 - literals above

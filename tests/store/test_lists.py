@@ -1,12 +1,13 @@
 """Lists: their order, their pages, and that no page reads what it does not show."""
 
 from collections.abc import Callable
-from pathlib import Path
+from itertools import product
 
 import pytest
+import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 from tests.fake_clock import START
-from tests.store.driver import bring, rows
+from tests.store.driver import bring, look
 
 from penstock.core.job import Job, OrgId
 from penstock.core.state import JobState
@@ -126,22 +127,52 @@ async def test_no_state_selects_no_job(store: Store, new_job: MakeJob) -> None:
     assert await store.jobs.count(ACME, nothing) == 0
 
 
-@pytest.mark.usefixtures("store")
+FILTERS = [None, frozenset({JobState.FAILED}), QUEUED, frozenset(JobState)]
+
+
+@pytest.mark.parametrize("location", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("before", [None, (START, "req_x")])
-@pytest.mark.parametrize(
-    "states", [None, frozenset({JobState.FAILED}), QUEUED, frozenset(JobState)]
-)
+@pytest.mark.parametrize("states", FILTERS)
 async def test_lists_read_nothing_but_indexes(
-    tmp_path: Path,
+    store: Store,
     states: frozenset[JobState] | None,
     before: tuple[float, str] | None,
 ) -> None:
     """Neither a sort nor a row that is not shown: a page's cost is what it skips, in an index."""
-    query = _ids_of(ACME, Page(states=states, offset=9, before=before))
+    query = _ids_of(ACME, Page(states=states, offset=9, before=before), merges=True)
     sql = str(query.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True}))
-    plan = [row[3] for row in rows(tmp_path / "penstock.db", f"EXPLAIN QUERY PLAN {sql}")]
+    plan = [row[3] for row in look(store, f"EXPLAIN QUERY PLAN {sql}")]
     searches = [step for step in plan if step.startswith("SEARCH jobs")]
     assert len(searches) == (1 if states is None else len(states))
     assert all("USING COVERING INDEX ix_jobs_org" in step for step in searches)
     assert all("state=?" in step for step in searches) == (states is not None)
     assert not any("SCAN" in step or "TEMP B-TREE" in step for step in plan)
+
+
+MANY = """
+    INSERT INTO jobs (id, org_id, user_id, key_id, state, model, payload, line_count, input_bytes,
+                      input_sha256, created_at, updated_at, finished_at, provider_job)
+    SELECT 'req_' || n, 'acme', 'acme-user', 'k', states.name, 'm', '{}', 1, 1, '', n, n,
+           CASE WHEN states.name IN ('succeeded', 'failed', 'cancelled') THEN n END, 'p'
+    FROM generate_series(1, 4000) AS n
+    JOIN unnest(ARRAY['accepted', 'prepared', 'submitting', 'running', 'collecting', 'succeeded',
+                      'failed', 'cancelled']) WITH ORDINALITY AS states (name, number)
+    ON states.number = mod(n, 8) + 1
+"""
+
+
+@pytest.mark.parametrize("location", ["postgres"], indirect=True)
+async def test_lists_read_nothing_but_indexes_on_postgres(store: Store) -> None:
+    """There each state gives what the page can need, from its index and in order."""
+    look(store, MANY)
+    look(store, "ANALYZE jobs")
+    for states, before in product(FILTERS, (None, (2000.0, "req_x"))):
+        query = _ids_of(ACME, Page(states=states, offset=9, before=before), merges=False)
+        async with store._engine.connect() as connection:
+            sql = query.compile(connection.sync_connection, compile_kwargs={"literal_binds": True})
+            plan = [row[0] for row in await connection.execute(sa.text(f"EXPLAIN {sql}"))]
+        scans = [step for step in plan if " Scan" in step and "Subquery" not in step]
+        assert len(scans) == (1 if states is None else len(states))
+        assert all("Scan Backward using ix_jobs_org" in step for step in scans)
+        limits = [step for step in plan if "Limit" in step]
+        assert len(limits) == (1 if len(scans) == 1 else len(scans) + 1)

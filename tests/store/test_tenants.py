@@ -1,3 +1,5 @@
+import asyncio
+
 import pytest
 import sqlalchemy as sa
 from tests.fake_clock import START
@@ -98,3 +100,21 @@ async def test_a_key_belongs_to_somebody(store: Store) -> None:
     """The database refuses a key of an organisation that does not exist."""
     with pytest.raises(sa.exc.IntegrityError):
         await store.tenants.put_key(key(org_id=OrgId("nowhere")))
+
+
+async def test_there_is_one_first_key(store: Store) -> None:
+    """Of several that are made at once the first is stored, and never another one."""
+    wanted = [key(f"key0000{n}") for n in range(8)]
+    made = await asyncio.gather(*(store.tenants.put_first_key(one) for one in wanted))
+    assert sum(made) == 1
+    assert [one.id for one in await store.tenants.keys()] == [wanted[made.index(True)].id]
+
+
+async def test_an_organisation_is_made_once(store: Store) -> None:
+    """Several processes that start on a new database do not stumble over each other."""
+    names = [OrgId(f"new{n}") for n in range(3)] * 4
+    await asyncio.gather(*(store.tenants.ensure_org(name, name, START) for name in names))
+    joins = [store.tenants.ensure_user("new-user", name, "owner", START) for name in names]
+    await asyncio.gather(*joins)
+    for name in names:
+        assert await store.tenants.is_member(name, "new-user")

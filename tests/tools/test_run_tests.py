@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -66,3 +67,22 @@ def test_the_rest_is_measured_together() -> None:
         "coverage of the rest fell to 70.0 %, the floor is 80 %: test what you added"
     ]
     assert "70.0 % of the rest (floor 80 %)" in figures
+
+
+@pytest.mark.parametrize(("code", "calls"), [(0, 1), (100, 3)])
+def test_strace_is_installed_where_root_can(tmp_path: Path, code: int, calls: int) -> None:
+    """apt-get is asked, again after an update if it did not know strace, and may fail at that."""
+    apt, log = tmp_path / "apt-get", tmp_path / "log"
+    apt.write_text(f'#!/bin/sh\necho "$@" >> {log}\nexit {code}\n', "ascii")
+    apt.chmod(0o755)
+    script = "import runpy, sys; runpy.run_path(sys.argv[1])['install_strace']()"
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(RUN_TESTS)],
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    asked = log.read_text("ascii").splitlines() if log.exists() else []
+    assert len(asked) == (calls if os.geteuid() == 0 else 0)
+    assert ("will be skipped" in done.stdout) == (len(asked) == 3)

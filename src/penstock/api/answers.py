@@ -7,6 +7,7 @@ import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from penstock.errors import (
     InternalError,
@@ -15,6 +16,7 @@ from penstock.errors import (
     PenstockError,
     Refused,
 )
+from penstock.fault import fault
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +37,21 @@ def json_answer(
     return Response(
         msgspec.json.encode(value), status, headers=headers, media_type="application/json"
     )
+
+
+class Promise(Response):
+    """A JSON answer that promises something; a process may die in the middle of it."""
+
+    def __init__(self, value: object, headers: dict[str, str] | None = None) -> None:
+        super().__init__(msgspec.json.encode(value), headers=headers, media_type="application/json")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send head and body apart."""
+        del scope, receive
+        status, headers = self.status_code, self.raw_headers
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        fault("accept.half_answered")
+        await send({"type": "http.response.body", "body": self.body})
 
 
 def error_answer(error: PenstockError) -> Response:

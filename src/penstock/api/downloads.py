@@ -5,10 +5,9 @@ and their zstd are two representations with a tag each, and ranges are always of
 that a resumed download never mixes the two.
 """
 
-import asyncio
 import base64
+from functools import partial
 from http import HTTPStatus
-from pathlib import Path
 from typing import Final
 
 from starlette.requests import Request
@@ -20,8 +19,9 @@ from penstock.api.giving_way import giving_way
 from penstock.api.links import Links
 from penstock.api.negotiation import RangeNotSatisfiable, is_known, part_of, prefers_zstd
 from penstock.api.request_queue_record import DOWNLOAD_PATH
-from penstock.api.sending import NICENESS, THREADS, OutputBody, Slots, open_whole
-from penstock.blobs.spool import OUTPUT, Spool
+from penstock.api.sending import NICENESS, THREADS, OutputBody, Slots
+from penstock.blobs.spool import OUTPUT
+from penstock.blobs.store import Blobs
 from penstock.core.job import Job
 from penstock.core.limits import Limits
 from penstock.store.jobs import Jobs
@@ -33,9 +33,9 @@ _NO_CHUNKS: Final = "1.0"
 class Downloads:
     """The download route."""
 
-    def __init__(self, jobs: Jobs, spool: Spool, links: Links, limits: Limits) -> None:
+    def __init__(self, jobs: Jobs, blobs: Blobs, links: Links, limits: Limits) -> None:
         self._jobs = jobs
-        self._spool = spool
+        self._blobs = blobs
         self._links = links
         self.slots = Slots(limits)
         self._pool = giving_way(THREADS, "download", NICENESS)
@@ -49,7 +49,8 @@ class Downloads:
         found = await self._jobs.load(request.path_params["request_id"])
         query = request.query_params
         job = self._links.check(found, query.get("expires"), query.get("signature"))
-        path, size = await asyncio.to_thread(self._find, job)
+        name, size = job.output_name or OUTPUT, job.output_bytes or 0
+        path = await self._blobs.find(job.id, name, size)
         is_compressed = size > 0 and self._compresses(request)
         headers = _headers(job, is_compressed=is_compressed)
         if is_known(request.headers.getlist("if-none-match"), headers["ETag"]):
@@ -67,13 +68,8 @@ class Downloads:
             answer.headers["Content-Range"] = f"bytes */{size}"
             answer.headers["ETag"] = headers["ETag"]
             return answer
-        return OutputBody(path, size, part, headers, self.slots, self._pool)
-
-    def _find(self, job: Job) -> tuple[Path, int]:
-        path = self._spool.path(job.id, OUTPUT)
-        size = job.output_bytes or 0
-        open_whole(path, size).close()
-        return path, size
+        source = path or partial(self._blobs.stream, job.id, name)
+        return OutputBody(source, size, part, headers, self.slots, self._pool)
 
     def _compresses(self, request: Request) -> bool:
         return (

@@ -13,12 +13,14 @@ from penstock.blobs.part import Part
 from penstock.blobs.room import Hold, Room
 from penstock.blobs.source import Sources
 from penstock.blobs.spool import INPUT, INPUT_INDEX, Spool
+from penstock.blobs.store import Blobs
 from penstock.clock import Clock
 from penstock.core.job import Job, JobId, new_job_id
 from penstock.core.limits import Limits
 from penstock.core.models import REQUEST_QUEUE_MODEL, Model
 from penstock.core.state import TERMINAL, JobState
 from penstock.errors import Conflict, InvalidRequest, NotFound
+from penstock.fault import fault
 from penstock.ingest.intake import Accepted, Envelope
 from penstock.ingest.upload import Upload
 from penstock.receive.receiver import Receiver
@@ -36,6 +38,9 @@ class JobDoor(msgspec.Struct, frozen=True, kw_only=True):
 
     jobs: Jobs
     spool: Spool
+    """Where an input is received."""
+    blobs: Blobs
+    """Where it is put before its job is committed."""
     room: Room
     receiver: Receiver
     clock: Clock
@@ -63,8 +68,8 @@ class JobDoor(msgspec.Struct, frozen=True, kw_only=True):
 
         An input that lies elsewhere is pulled, as long as it is `still_wanted`.
         """
+        fault("accept.authenticated")
         check_one_input(upload)
-        job_id = job_id or new_job_id()
         found: Job | Envelope = upload.envelope
         if upload.envelope.input_uri is None:
             found = await self._take(principal, upload, body, job_id)
@@ -76,7 +81,7 @@ class JobDoor(msgspec.Struct, frozen=True, kw_only=True):
         self,
         principal: Principal,
         envelope: Envelope,
-        job_id: JobId,
+        job_id: JobId | None,
         still_wanted: StillWanted | None,
     ) -> Job:
         # A model that does not exist is refused before a gigabyte comes for it.
@@ -88,7 +93,11 @@ class JobDoor(msgspec.Struct, frozen=True, kw_only=True):
         return cast(Job, taken)
 
     async def _take(
-        self, principal: Principal, upload: Upload, body: AsyncIterable[bytes], job_id: JobId
+        self,
+        principal: Principal,
+        upload: Upload,
+        body: AsyncIterable[bytes],
+        job_id: JobId | None,
     ) -> Job | Envelope:
         """Return the job, or what came instead of its lines."""
         upload.check_length(self.limits)
@@ -100,11 +109,13 @@ class JobDoor(msgspec.Struct, frozen=True, kw_only=True):
         principal: Principal,
         upload: Upload,
         body: AsyncIterable[bytes],
-        job_id: JobId,
+        remembered: JobId | None,
         hold: Hold,
     ) -> Job | Envelope:
+        job_id = remembered or new_job_id()
         parts = {name: self.spool.begin(job_id, name) for name in (INPUT, INPUT_INDEX)}
         try:
+            fault("accept.opened")
             hold.follow(lambda: sum(part.size_bytes for part in parts.values()))
             accepted = await self._read(upload, body, parts, hold)
             await hold.cover(ahead_bytes=0)
@@ -112,14 +123,17 @@ class JobDoor(msgspec.Struct, frozen=True, kw_only=True):
                 await asyncio.to_thread(_discard, parts)
                 return accepted.envelope
             job = self._job(job_id, principal, accepted)
-            # From here on the bytes are wanted; fsync blocks, so it has a thread.
-            await asyncio.to_thread(self.spool.commit, job_id, parts)
+            # From here on the bytes are wanted. Those of a submission that was tried before may be
+            # in use already.
+            await self.blobs.commit(job_id, parts, is_again=remembered is not None)
         except BaseException:
             # Whatever ends it, a cut connection included, leaves no file. Shielded by a thread
             # because unlinking a gigabyte stalls the loop.
             await asyncio.shield(asyncio.to_thread(_discard, parts))
             raise
+        fault("accept.durable")
         await self._commit(job)
+        fault("accept.committed")
         self.accepted()
         return job
 
@@ -127,9 +141,10 @@ class JobDoor(msgspec.Struct, frozen=True, kw_only=True):
         try:
             await self.jobs.add(job)
         except Exception:
-            # A commit whose outcome is unknown may have taken effect: then the bytes are needed.
-            if await self.jobs.load(job.id) is None:
-                await asyncio.to_thread(self.spool.remove_job, job.id)
+            # A commit whose outcome is unknown may have taken effect, or do so yet: then the bytes
+            # are needed. While the database is down, this question fails and they stay, too.
+            if await self.jobs.is_ruled_out(job):
+                await self.blobs.remove_job(job.id)
             raise
 
     async def get(self, principal: Principal, job_id: str) -> Job:
@@ -147,7 +162,10 @@ class JobDoor(msgspec.Struct, frozen=True, kw_only=True):
     async def cancel(self, principal: Principal, job_id: str) -> Job:
         """Commit the wish to cancel and return the job; asking twice is the same as once."""
         wished = await self.jobs.request_cancel(principal.org_id, job_id, self.clock.now())
+        fault("cancel.wished")
         job = await self.get(principal, job_id)
+        if job.state is JobState.SUBMITTING:
+            fault("cancel.while_submitting")
         if not wished and job.state in TERMINAL and job.state is not JobState.CANCELLED:
             raise Conflict(
                 f"The request {job.id} has ended; only queued or processing ones can be cancelled.",

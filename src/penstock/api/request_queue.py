@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from penstock.api.answers import json_answer
+from penstock.api.answers import Promise, json_answer
 from penstock.api.auth import Authenticator, Principal
 from penstock.api.doors import read_head
 from penstock.api.jobs import JobDoor
@@ -71,7 +71,7 @@ class RequestQueue:
         job = await self._door.accept(
             principal, upload, RequestBody(request), still_wanted=still_wanted
         )
-        return json_answer(self._renderer.record(job, request))
+        return Promise(self._renderer.record(job, request))
 
     async def get(self, request: Request) -> Response:
         """Return one record."""

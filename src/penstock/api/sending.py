@@ -3,13 +3,14 @@
 Plain bytes go by `sendfile` where the server offers it (`api/zero_copy`), else read in a thread and
 written. zstd is made while it is sent, a block at a time in a thread of its own, at the level that
 is faster than most networks. gzip is not offered: it costs ten times the CPU of zstd for no smaller
-a file, and the plain bytes are right for everybody who cannot read zstd.
+a file, and the plain bytes are right for everybody who cannot read zstd. What lies in object
+storage passes through here block by block, under the same headers.
 """
 
 import asyncio
 import os
 import sys
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
 from http import HTTPStatus
@@ -38,6 +39,9 @@ BLOCK_BYTES: Final = 1024 * 1024
 ZSTD_LEVEL: Final = 1
 THREADS: Final = 2
 """Read and compress; more would take the cores from the API and send no faster."""
+
+Stream = Callable[[range], AsyncGenerator[bytes, None]]
+"""Yields these bytes of a file that lies elsewhere, a megabyte at a time."""
 
 NICENESS: Final = 10
 RETRY_AFTER_SECONDS: Final = 10
@@ -84,7 +88,7 @@ class OutputBody(Response):
 
     def __init__(
         self,
-        path: Path,
+        source: Path | Stream,
         size: int,
         part: range | None,
         headers: dict[str, str],
@@ -94,7 +98,7 @@ class OutputBody(Response):
         # Not Response's own beginning, which would state the length of a body that is not there.
         self.status_code = HTTPStatus.OK if part is None else HTTPStatus.PARTIAL_CONTENT
         self.background = None
-        self._path = path
+        self._source = source
         self._size = size
         self._part = range(size) if part is None else part
         self._is_compressed = "Content-Encoding" in headers
@@ -109,22 +113,29 @@ class OutputBody(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the answer."""
         with self._slots.take(is_compressed=self._is_compressed):
+            if not isinstance(self._source, Path):
+                await self._begin(send)
+                await self._send_pieces(self._streamed(self._source), receive, send)
+                return
             # A file object, so that a cancelled wait leaves no descriptor open.
-            file = await asyncio.to_thread(open_whole, self._path, self._size)
+            file = await asyncio.to_thread(open_whole, self._source, self._size)
             with file:
-                start = {"type": "http.response.start", "status": self.status_code}
-                await send({**start, "headers": self.raw_headers})
+                await self._begin(send)
                 if not self._is_compressed and EXTENSION in scope.get("extensions", {}):
                     where = {"offset": self._part.start, "count": len(self._part)}
                     await send({"type": EXTENSION, "file": file.fileno(), **where})
                 else:
-                    await self._send_pieces(file.fileno(), receive, send)
+                    await self._send_pieces(self._pieces(file.fileno()), receive, send)
 
-    async def _send_pieces(self, file: int, receive: Receive, send: Send) -> None:
+    async def _begin(self, send: Send) -> None:
+        start = {"type": "http.response.start", "status": self.status_code}
+        await send({**start, "headers": self.raw_headers})
+
+    async def _send_pieces(self, sent: AsyncGenerator[bytes], receive: Receive, send: Send) -> None:
         # A server drops what is sent to nobody, so the whole file would be read for nothing.
         watch = asyncio.create_task(_disconnect(receive))
         try:
-            async with aclosing(self._pieces(file)) as pieces:
+            async with aclosing(sent) as pieces:
                 async for piece in pieces:
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
                     if watch.done():
@@ -144,6 +155,16 @@ class OutputBody(Response):
             else:
                 yield await loop.run_in_executor(self._pool, packer.pack, file, count, offset)
 
+    async def _streamed(self, stream: Stream) -> AsyncGenerator[bytes]:
+        loop = asyncio.get_running_loop()
+        packer = Packer(self._size) if self._is_compressed else None
+        async with aclosing(stream(self._part)) as blocks:
+            async for block in blocks:
+                if packer is None:
+                    yield block
+                else:
+                    yield await loop.run_in_executor(self._pool, packer.squeeze, block)
+
 
 class Packer:
     """Makes one zstd frame of a file; it states its size and ends with a checksum."""
@@ -156,9 +177,12 @@ class Packer:
         self._left = size
 
     def pack(self, file: int, count: int, offset: int) -> bytes:
-        """Return what comes of the next bytes; it may be nothing yet."""
-        data = _read(file, count, offset)
-        self._left -= count
+        """Return what comes of the next bytes of a file; it may be nothing yet."""
+        return self.squeeze(_read(file, count, offset))
+
+    def squeeze(self, data: bytes) -> bytes:
+        """Return what comes of these bytes."""
+        self._left -= len(data)
         if self._left:
             return self._frame.compress(data)
         return self._frame.compress(data, zstd.ZstdCompressor.FLUSH_FRAME)

@@ -35,7 +35,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from penstock.api.answers import json_answer
+from penstock.api.answers import Promise
 from penstock.api.auth import Authenticator, Principal
 from penstock.api.doors import MODEL_HEADER, read_head
 from penstock.api.jobs import JobDoor
@@ -71,6 +71,7 @@ from penstock.errors import (
     TooLarge,
     TooMany,
 )
+from penstock.fault import fault
 from penstock.ingest.upload import Upload
 
 T = TypeVar("T")
@@ -231,6 +232,7 @@ class Uploads:
         async with self._door.room.reserve(needed_bytes), self._creating:
             self._check_count(principal)
             await _undivided(self._partials.create, partial)
+        fault("upload.created")
         headers = {"Location": f"{request.url.path}/{partial.id}"}
         try:
             with self._alone(partial) as work:
@@ -347,6 +349,7 @@ class Uploads:
         if partial.job_id is None:
             partial = msgspec.structs.replace(partial, job_id=new_job_id(), length=partial.offset)
             await _undivided(self._partials.put, partial)
+            fault("upload.job_chosen")
         try:
             job = await self._job(principal, partial)
         except Refused as error:
@@ -355,6 +358,7 @@ class Uploads:
             answer = await refusal(request, error)
             answer.headers[COMPLETE] = boolean(value=True)
             return answer
+        fault("upload.job_made")
         await _undivided(self._partials.finish, partial)
         return self._answer(request, job, headers)
 
@@ -465,7 +469,7 @@ class Uploads:
 
     def _answer(self, request: Request, job: Job, headers: dict[str, str]) -> Response:
         said = {**headers, COMPLETE: boolean(value=True)}
-        return json_answer(self._renderer.record(job, request), headers=said)
+        return Promise(self._renderer.record(job, request), headers=said)
 
     async def _refuse(
         self, request: Request, error: PenstockError, partial: Partial | None

@@ -5,19 +5,17 @@ obstore speaks the XML API in constant memory, but returns corrupted bytes silen
 Cloud Storage states for the object, read by one small JSON call.
 """
 
-import base64
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from urllib.parse import quote
 
-import google_crc32c
 import httpx2
 import msgspec
-import obstore
-from obstore.exceptions import BaseError
 from obstore.store import GCSStore
 
+from penstock.blobs.objects import REQUEST_TIMEOUT, RETRY, Objects, Sum, Summer
 from penstock.clock import Clock
 from penstock.errors import (
     BlobCorrupt,
@@ -26,14 +24,6 @@ from penstock.errors import (
     ProviderRefused,
     ProviderUnreachable,
 )
-
-PART_BYTES: Final = 8 * 1024 * 1024
-"""One part of a multipart upload; Cloud Storage wants at least 5 MiB and at most 10,000 parts."""
-
-UPLOAD_CONCURRENCY: Final = 2
-"""Parts in flight. Two were as fast as twelve and cost 18 MiB instead of 98 (wire.md 5)."""
-
-READ_BYTES: Final = 1024 * 1024
 
 TOKEN_KEPT: Final = timedelta(minutes=2)
 """How long obstore keeps a token; Google's live an hour and are renewed minutes before."""
@@ -83,49 +73,33 @@ class Bucket:
             return {"token": self._fresh_token, "expires_at": expires_at}
 
         # `skip_signature` would only cover reads and send writes to the metadata server.
-        self._store = GCSStore(
+        store = GCSStore(
             bucket,
             config={"base_url": self._url},
             client_options={
                 "allow_http": self._url.startswith("http://"),
-                # A total deadline per request; obstore resumes reads by itself after it.
-                "timeout": "10 minutes",
+                "timeout": REQUEST_TIMEOUT,
             },
-            # The lifecycle tries again by itself and shows why; long retries here would hide it.
-            retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=10)},
+            retry_config=RETRY,
             credential_provider=credential,  # type: ignore[arg-type]  # obstore wants a TypedDict
         )
+        self.objects = Objects(store, "Cloud Storage", f"gs://{bucket}", self._renew)
 
     def uri(self, name: str) -> str:
         """Return the `gs://` address of an object or prefix."""
-        return f"gs://{self.name}/{name}"
+        return self.objects.uri(name)
 
     async def put(self, name: str, blocks: AsyncIterator[bytes]) -> Stat:
         """Upload in constant memory and compare the CRC32C with the stored object's."""
-        checksum = google_crc32c.Checksum()
-        size = 0
-        await self._renew()
-        try:
-            async with obstore.open_writer_async(
-                self._store, name, buffer_size=PART_BYTES, max_concurrency=UPLOAD_CONCURRENCY
-            ) as writer:
-                async for block in blocks:
-                    await self._renew()
-                    checksum.update(block)
-                    size += len(block)
-                    await writer.write(block)
-        except (BaseError, OSError) as error:
-            # Closing obstore's writer raises bare OSErrors for whatever the service answered. Those
-            # of this machine, from reading the blocks, have an errno and are another matter.
-            if isinstance(error, OSError) and error.errno is not None:
-                raise
-            raise _unreachable(error, f"write {self.uri(name)}") from error
+        return await self.confirm(name, await self.objects.put(name, blocks))
+
+    async def confirm(self, name: str, sent: Sum) -> Stat:
+        """Compare the stored object with what was sent to it."""
         stat = await self.stat(name)
-        expected = base64.b64encode(checksum.digest()).decode()
-        if stat.size != size or stat.crc32c != expected:
+        if stat.size != sent.size or stat.crc32c != sent.crc32c:
             raise BlobCorrupt(
                 f"{self.uri(name)} holds {stat.size} bytes with CRC32C {stat.crc32c}, "
-                f"but {size} bytes with {expected} were sent."
+                f"but {sent.size} bytes with {sent.crc32c} were sent."
             )
         return stat
 
@@ -162,66 +136,36 @@ class Bucket:
     async def list(self, prefix: str) -> list[str]:
         """Return the names below a prefix, sorted."""
         names: list[str] = []
-        await self._renew()
-        try:
-            async for batch in obstore.list(self._store, prefix=prefix):
-                names.extend(entry["path"] for entry in batch)
-        except BaseError as error:
-            raise _unreachable(error, f"list {self.uri(prefix)}") from error
+        async for batch in self.objects.entries(prefix):
+            names.extend(one.name for one in batch)
         return sorted(names)
 
-    # obstore raises Python's own FileNotFoundError for a missing object, not its NotFoundError.
     async def read(self, name: str, pinned: Pinned | None = None) -> AsyncGenerator[bytes, None]:
         """Yield an object's bytes; raise `BlobCorrupt` at the end if their CRC32C is wrong.
 
         A pinned object is read as it was then, or not at all.
         """
         stat = await self.stat(name) if pinned is None else pinned.stat
-        checksum = google_crc32c.Checksum()
-        size = 0
-        await self._renew()
-        try:
-            answer = await obstore.get_async(
-                self._store,
-                name,
-                options=None if pinned is None else {"version": pinned.generation},
-            )
-            async for chunk in answer.stream(min_chunk_size=READ_BYTES):
-                await self._renew()
-                block = bytes(chunk)
-                checksum.update(block)
-                size += len(block)
+        version = None if pinned is None else pinned.generation
+        summer = Summer()
+        async with aclosing(self.objects.read(name, version=version)) as blocks:
+            async for block in blocks:
+                summer.add(block)
                 yield block
-        except FileNotFoundError as error:
-            raise BlobMissing(f"{self.uri(name)} does not exist.") from error
-        except BaseError as error:
-            raise _unreachable(error, f"read {self.uri(name)}") from error
-        found = base64.b64encode(checksum.digest()).decode()
-        if size != stat.size or (stat.crc32c is not None and stat.crc32c != found):
+        found = summer.sum
+        if found.size != stat.size or (stat.crc32c is not None and stat.crc32c != found.crc32c):
             raise BlobCorrupt(
-                f"{self.uri(name)} came as {size} bytes with CRC32C {found}, "
+                f"{self.uri(name)} came as {found.size} bytes with CRC32C {found.crc32c}, "
                 f"but Cloud Storage states {stat.size} bytes with {stat.crc32c}."
             )
 
     async def copy(self, source: str, target: str) -> None:
         """Copy an object inside the bucket."""
-        await self._renew()
-        try:
-            await obstore.copy_async(self._store, source, target)
-        except FileNotFoundError as error:
-            raise BlobMissing(f"{self.uri(source)} does not exist.") from error
-        except BaseError as error:
-            raise _unreachable(error, f"copy {self.uri(source)}") from error
+        await self.objects.copy(source, target)
 
     async def delete(self, name: str) -> None:
         """Delete an object; one that is gone already is fine."""
-        await self._renew()
-        try:
-            await obstore.delete_async(self._store, name)
-        except FileNotFoundError:
-            return
-        except BaseError as error:
-            raise _unreachable(error, f"delete {self.uri(name)}") from error
+        await self.objects.delete(name)
 
     async def _renew(self) -> None:
         self._fresh_token = await self._token()
@@ -238,9 +182,3 @@ def _http_error(status: int, doing: str) -> ProviderError:
             hint="Give Penstock's account roles/storage.objectAdmin on the bucket.",
         )
     return ProviderUnreachable(f"Cloud Storage answered {status} to: {doing}.")
-
-
-def _unreachable(error: Exception, doing: str) -> ProviderUnreachable:
-    # The client's message can hold the whole answer; its first line says what happened.
-    first = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
-    return ProviderUnreachable(f"Cloud Storage could not {doing}: {first}")

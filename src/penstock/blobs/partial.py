@@ -22,8 +22,10 @@ from typing import IO, Final
 
 import msgspec
 
+from penstock.blobs.part import make_directory
 from penstock.core.job import JobId, OrgId
 from penstock.errors import StorageFull
+from penstock.fault import fault
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +65,7 @@ class Partials:
 
     def __init__(self, root: Path) -> None:
         self._folder = root / "uploads"
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_directory(self._folder)
         self._known = self._load()
 
     def get(self, upload_id: str) -> Partial | None:
@@ -216,6 +218,7 @@ class Tail:
             os.fsync(self._opened().fileno())
         except OSError as error:
             raise _full(error) from error
+        fault("upload.synced")
         self._partials.put(kept)
         self._partial = kept
 

@@ -15,13 +15,15 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Final
 
-from penstock.blobs.part import Part, sync_directory
+from penstock.blobs.part import Part, make_directory, sync_directory
 from penstock.blobs.room import DiskUse
 from penstock.errors import BlobMissing
+from penstock.fault import fault
 
 INPUT: Final = "input.jsonl"
 INPUT_INDEX: Final = "input.idx"
 OUTPUT: Final = "output.jsonl"
+"""The output of a job whose row names none; each run that collects takes a name of its own."""
 
 
 class Spool:
@@ -34,7 +36,7 @@ class Spool:
         self._incoming = root / "incoming"
         self._jobs = root / "jobs"
         for folder in (root, self._incoming, self._jobs):
-            folder.mkdir(parents=True, exist_ok=True)
+            make_directory(folder)
         # Resumable uploads lie beside this spool's own files (`blobs/partial`).
         self._unfinished = (self._incoming, root / "uploads")
         self._is_counted = is_counted
@@ -65,10 +67,12 @@ class Spool:
         folder = self._jobs / job_id
         for part in parts.values():
             part.sync()
+        fault("accept.synced" if INPUT in parts else "collect.synced")
         folder.mkdir(exist_ok=True)
         before = self._counted(folder)
         for name, part in parts.items():
             part.path.rename(folder / name)
+        fault("accept.renamed" if INPUT in parts else "collect.renamed")
         self._count(self._counted(folder) - before)
         for directory in (folder, self._jobs, self._incoming):
             sync_directory(directory)
@@ -92,6 +96,22 @@ class Spool:
             shutil.rmtree(folder)
         self._count(-before)
         sync_directory(self._jobs)
+
+    def remove(self, job_id: str, name: str) -> None:
+        """Remove one file of a job; nothing happens if it is gone already."""
+        folder = self._jobs / job_id
+        before = self._counted(folder)
+        try:
+            (folder / name).unlink()
+        except FileNotFoundError:
+            return
+        self._count(self._counted(folder) - before)
+        sync_directory(folder)
+
+    def files(self, job_id: str) -> dict[str, float]:
+        """Return the files of a job and when each of them was last written."""
+        with os.scandir(self._jobs / job_id) as entries:
+            return {entry.name: entry.stat().st_mtime for entry in entries}
 
     def job_ids(self) -> Iterator[str]:
         """Yield the ids of all jobs that have a folder."""

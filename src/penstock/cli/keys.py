@@ -10,13 +10,15 @@ from typing import Any
 import click
 
 from penstock.api.auth import Authenticator
+from penstock.blobs.part import make_directory
 from penstock.clock import SystemClock
 from penstock.core.key import new_key
-from penstock.errors import NotFound
+from penstock.errors import ConfigurationError, NotFound
 from penstock.keyring import Keyring, Purpose
 from penstock.settings import load
+from penstock.store.location import location_of
 from penstock.store.store import Store
-from penstock.wiring import DATABASE_FILE, add_key
+from penstock.wiring import add_key
 
 _Action = Callable[[Store, Authenticator], Awaitable[None]]
 
@@ -25,7 +27,9 @@ _Action = Callable[[Store, Authenticator], Awaitable[None]]
 @click.option("--data-dir", type=click.Path(path_type=Path), help="The server's data directory.")
 @click.pass_context
 def keys(context: click.Context, data_dir: Path | None) -> None:
-    """Create, list and revoke API keys; run it where the server's data directory is.
+    """Create, list and revoke API keys; run it with the settings of the server.
+
+    Without PENSTOCK_DATABASE_URL that means beside its data directory.
 
     \b
     Examples:
@@ -83,11 +87,16 @@ def revoke(data_dir: Path | None, key_id: str) -> None:
 def _with_store(data_dir: Path | None, action: _Action) -> None:
     values: dict[str, Any] = {} if data_dir is None else {"data_dir": str(data_dir)}
     settings = load(os.environ, overrides=values)
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    if settings.database_url and not Keyring.is_there(settings.secret, settings.data_dir):
+        raise ConfigurationError(
+            "secret is not set, and no server of this database would know a key made without it.",
+            hint="Set PENSTOCK_SECRET to the secret of the servers.",
+        )
+    make_directory(settings.data_dir)
     keyring = Keyring.open(settings.secret, settings.data_dir)
 
     async def run() -> None:
-        store = Store.open(settings.data_dir / DATABASE_FILE)
+        store = Store.open(location_of(settings))
         try:
             pepper = keyring.key(Purpose.API_KEYS)
             await action(store, Authenticator(store.tenants, pepper, SystemClock()))

@@ -27,16 +27,20 @@ Ready = Callable[[str], Awaitable[None]]
 class _Announcing(uvicorn.Server):
     """uvicorn, telling when it listens."""
 
-    def __init__(self, config: uvicorn.Config, url: str, on_ready: Ready) -> None:
+    def __init__(
+        self, config: uvicorn.Config, url: str, on_ready: Ready, on_exit: Callable[[], None]
+    ) -> None:
         super().__init__(config)
         self._url = url
         self._on_ready = on_ready
+        self._on_exit = on_exit
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """End in order; uvicorn would raise the signal again and hide that it did."""
         del frame
         self.force_exit = self.should_exit and sig == signal.SIGINT
         self.should_exit = True
+        self._on_exit()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then announce; a start that failed announces nothing."""
@@ -63,7 +67,8 @@ def run(server: Server, on_ready: Ready) -> bool:
         server_header=False,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
-    announcing = _Announcing(config, f"http://{host}:{listener.getsockname()[1]}", on_ready)
+    url = f"http://{host}:{listener.getsockname()[1]}"
+    announcing = _Announcing(config, url, on_ready, server.leave)
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(announcing.serve(sockets=[listener]))
     return announcing.started

@@ -1,4 +1,4 @@
-"""`penstock serve`: API and lifecycle in one process."""
+"""`penstock serve`: API and lifecycle in one process, or one of the two."""
 
 import os
 from pathlib import Path
@@ -8,6 +8,7 @@ import click
 
 from penstock.cli.running import run
 from penstock.settings import Settings, build, emulator_values, read
+from penstock.store.location import location_of
 from penstock.telemetry.log import configure
 from penstock.wiring import Server, check
 
@@ -18,6 +19,11 @@ from penstock.wiring import Server, check
     type=click.Path(path_type=Path),
     envvar="PENSTOCK_CONFIG",
     help="TOML file with settings.",
+)
+@click.option(
+    "--role",
+    type=click.Choice(["all", "api", "worker"]),
+    help="What this process does; docs/deploy.md says what each role needs.",
 )
 @click.option("--host", help="Address to listen on.")
 @click.option("--port", type=int, help="Port to listen on; 0 takes a free one.")
@@ -32,6 +38,7 @@ def serve(config: Path | None, emulator: str | None, *, only_check: bool, **give
       PENSTOCK_VERTEX_PROJECT=acme PENSTOCK_VERTEX_BUCKET=acme-batch penstock serve
       penstock serve --config penstock.toml --check
       penstock serve --emulator http://127.0.0.1:8081
+      penstock serve --role worker
     """  # noqa: D301  # click's mark is a real backspace
     values = read(os.environ, config)
     if emulator is not None:
@@ -59,6 +66,8 @@ def serve(config: Path | None, emulator: str | None, *, only_check: bool, **give
 def _described(settings: Settings) -> str:
     vertex = settings.vertex
     return (
-        f"project {vertex.project}, bucket {vertex.bucket}, "
-        f"data in {settings.data_dir}, listening on {settings.host}:{settings.port}"
+        f"role {settings.role}, project {vertex.project or 'none'}, "
+        f"bucket {vertex.bucket or 'none'}, database {location_of(settings)}, "
+        f"inputs and outputs in {settings.blobs_url or settings.data_dir}, "
+        f"working in {settings.data_dir}, listening on {settings.host}:{settings.port}"
     )

@@ -104,6 +104,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     cost_micro_dollars: int | None = None
     output_bytes: int | None = None
     output_sha256: str | None = None
+    output_name: str | None = None
+    """The file of the output among the job's; None for one from before they had names."""
     error_code: str | None = None
     error_message: str | None = None
 

@@ -10,8 +10,9 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-TOKENS_MAX: Final = 2**40
-"""No answer has a trillion tokens; a count above this is garbage, not money."""
+TOKENS_MAX: Final = 2**32
+"""No answer has four billion tokens; a count above this is garbage, not money. With it the cost of
+the longest input fits the ledger's 64 bits, whatever its rows claim; beyond, no job could end."""
 
 
 class LineOutcome(StrEnum):

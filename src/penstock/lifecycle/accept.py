@@ -13,13 +13,11 @@ from typing import Final, Protocol
 
 from penstock.core.job import JobId
 from penstock.core.state import JobState
+from penstock.fault import fault
 from penstock.lifecycle.ports import Ports
 from penstock.store.jobs import OpenJob
 
 _log = logging.getLogger(__name__)
-
-DOUBT_SECONDS: Final = 15.0
-"""After this long without a change, the loop asks whether the job's workflow is still alive."""
 
 
 class Phase(StrEnum):
@@ -80,14 +78,17 @@ class Stager:
         """Start what has no workflow, and start anew what lost its workflow to an error."""
         open_jobs = await self._ports.jobs.open_jobs()
         now = self._ports.clock.now()
+        doubt_seconds = self._ports.timing.doubt_seconds
         # Forgets what has ended; the time is when the workflow was started or last asked after.
         asked_at: dict[tuple[Phase, JobId, int], float] = {}
         for job in open_jobs:
             wanted = (PHASES[job.state], job.id, job.run)
             asked_at[wanted] = self._asked_at.get(wanted, now)
             if wanted not in self._asked_at:
+                fault("stage.found")
                 await self._workflows.start(*wanted)
-            elif now > max(job.updated_at, asked_at[wanted]) + DOUBT_SECONDS:
+                fault("stage.enqueued")
+            elif now > max(job.updated_at, asked_at[wanted]) + doubt_seconds:
                 asked_at[wanted] = now
                 await self._doubt(job, now)
         self._asked_at = asked_at

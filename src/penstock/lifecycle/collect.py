@@ -1,26 +1,49 @@
 """Fetch the provider's output, merge it into input order and write the terminal state.
 
 Nothing that the provider claims is trusted over what was read: a job that it calls succeeded may
-hold failed, missing or doubled lines, and its own counts are not used.
+hold failed, missing or doubled lines, and its own counts are not used. What cannot be read is tried
+again for `collect_seconds`; then the rest is delivered, and every line that lacks its row says why.
 """
 
 import asyncio
+import logging
 import re
 from typing import Final
 
+import msgspec
+
+from penstock.blobs.spool import INPUT, INPUT_INDEX
 from penstock.core.job import Job, JobId, StopReason
 from penstock.core.state import JobState
 from penstock.errors import BlobError, ProviderError, Unavailable
+from penstock.fault import fault
 from penstock.lifecycle.collector import Collected, Conclude
-from penstock.lifecycle.gather import Gather
+from penstock.lifecycle.gather import Files, Gather
 from penstock.lifecycle.merge import Merged, Missing
 from penstock.lifecycle.ports import Backoff, Ports
 from penstock.lifecycle.stop import finish_of
 from penstock.providers.provider import ENDED_WITH_OUTPUT
 from penstock.store.jobs import Finish
 
+_log = logging.getLogger(__name__)
+
 _OUTPUT_FILE: Final = re.compile(r"predictions(\.jsonl(-\d+-of-\d+)?|_\d+\.jsonl)\Z")
 """The provider's output files; `incremental_predictions.jsonl` repeats rows and is ignored."""
+
+
+_UNREADABLE: Final = "provider_output_unreadable"
+
+_CANNOT_BE_READ: Final = (ProviderError, BlobError, Unavailable)
+"""What the bucket, a file in it or a process that reads it may be; all of it can pass."""
+
+
+class _GivenUp(msgspec.Struct, frozen=True):
+    """The end of all waiting."""
+
+    names: list[str]
+    """The files that can be read."""
+    why: str
+    """What kept us from the others."""
 
 
 async def collect(ports: Ports, job_id: JobId) -> None:
@@ -33,44 +56,108 @@ async def collect(ports: Ports, job_id: JobId) -> None:
             return
         try:
             await _collect(ports, job)
-        except (ProviderError, BlobError, Unavailable) as error:
+        except _CANNOT_BE_READ as error:
             now = ports.clock.now()
             if now >= begun_at + ports.timing.collect_seconds:
-                await ports.jobs.finish(job_id, now, _unreadable(error.message))
+                await _give_up(ports, job, error.message)
                 return
             await ports.jobs.note(job_id, now, status_detail=error.message)
             await ports.clock.sleep(backoff.failed())
 
 
-async def _collect(ports: Ports, job: Job) -> None:
+async def _give_up(ports: Ports, job: Job, why: str) -> None:
+    """End the job with what can be read of its output."""
+    last = why
+    # Once more without any file, if one that could just be read cannot be read again.
+    for names in (await _readable(ports, job), list[str]()):
+        try:
+            await _collect(ports, job, _GivenUp(names, why))
+        except _CANNOT_BE_READ as error:
+            last = error.message
+            _log.warning("giving up on the output of %s, %s", job.id, last)
+        else:
+            return
+    # Our own files are out of reach, so there is nothing to put the lines into.
+    await ports.jobs.finish(job.id, ports.clock.now(), _unreadable(last))
+
+
+async def _readable(ports: Ports, job: Job) -> list[str]:
+    """Return the files that can be read to their end, where their checksum is known to be right.
+
+    So a file is read twice; rows of one that turns out corrupt must not have been taken for good.
+    """
+    try:
+        names = await _names(ports, job)
+    except _CANNOT_BE_READ as error:
+        _log.warning("the output of %s cannot be listed: %s", job.id, error.message)
+        return []
+    readable = []
+    for name in names:
+        try:
+            async for _ in ports.bucket.read(name):
+                pass
+        except _CANNOT_BE_READ as error:
+            _log.warning("a file of %s is left out: %s", job.id, error.message)
+        else:
+            readable.append(name)
+    return readable
+
+
+async def _collect(ports: Ports, job: Job, given_up: _GivenUp | None = None) -> None:
+    async with (
+        ports.blobs.local(job.id, INPUT) as input_path,
+        ports.blobs.local(job.id, INPUT_INDEX) as index_path,
+    ):
+        files = Files(
+            spool=ports.spool, blobs=ports.blobs, input_path=input_path, index_path=index_path
+        )
+        await _collect_with(ports, job, files, given_up)
+
+
+async def _collect_with(ports: Ports, job: Job, files: Files, given_up: _GivenUp | None) -> None:
     price = ports.model(job).price
     # In a thread, as all that opens files: a busy disk may take its time.
     gather = await asyncio.to_thread(
-        Gather, ports.spool, job.id, job.input_bytes, price, ports.collectors
+        Gather, files, job.id, job.input_bytes, price, ports.collectors
     )
     async with gather:
-        await _fetch(ports, job, gather)
+        for name in await _names(ports, job) if given_up is None else given_up.names:
+            await _read(ports, name, gather)
         collected = await gather.conclude(
             Conclude(
-                missing=_missing(job),
+                missing=_missing(job, given_up),
                 now=ports.clock.now(),
                 only_with_rows=job.provider_state not in ENDED_WITH_OUTPUT,
             )
         )
+        fault("collect.merged")
         await gather.commit()
+        fault("collect.finalised")
     if collected.merged is None:
         await ports.jobs.finish(job.id, ports.clock.now(), _without_output(ports, job))
         return
     await _report(ports, job, collected)
-    await ports.jobs.finish(job.id, ports.clock.now(), _finish(ports, job, collected.merged))
+    ended = _ended(ports, job, collected.merged, given_up)
+    finish = _finish(ended, collected.merged, gather.output_name)
+    if not await ports.jobs.finish(job.id, ports.clock.now(), finish):
+        await _remove(ports, job.id, gather.output_name)
 
 
-async def _fetch(ports: Ports, job: Job, gather: Gather) -> None:
+async def _remove(ports: Ports, job_id: JobId, output_name: str) -> None:
+    """Remove an output that came too late."""
+    job = await ports.job(job_id)
+    # A commit that was repeated after an unclear answer says the same as one that came too late.
+    if job.output_name != output_name:
+        await ports.blobs.remove(job_id, output_name)
+
+
+async def _names(ports: Ports, job: Job) -> list[str]:
+    """Return the names of the output's files; raise if a job that has one shows none."""
     root = ports.bucket.uri("")
     if job.provider_output is None or not job.provider_output.startswith(root):
         if job.provider_state in ENDED_WITH_OUTPUT:
             raise BlobError("The provider calls the job succeeded, but names no output folder.")
-        return
+        return []
     folder = job.provider_output.removeprefix(root).rstrip("/") + "/"
     names = [
         name
@@ -79,8 +166,8 @@ async def _fetch(ports: Ports, job: Job, gather: Gather) -> None:
     ]
     if not names and job.provider_state in ENDED_WITH_OUTPUT:
         raise BlobError(f"The provider calls the job succeeded, but {folder} holds no output.")
-    for name in names:
-        await _read(ports, name, gather)
+    fault("collect.listed")
+    return names
 
 
 async def _read(ports: Ports, name: str, gather: Gather) -> None:
@@ -90,6 +177,7 @@ async def _read(ports: Ports, name: str, gather: Gather) -> None:
         async for block in ports.bucket.read(name):
             await asyncio.shield(feeding)
             feeding = asyncio.create_task(gather.feed(block))
+            fault("collect.half_read")
     finally:
         # Also after a failed read: nobody may close the files under a thread that writes them.
         await asyncio.gather(feeding, return_exceptions=True)
@@ -97,8 +185,11 @@ async def _read(ports: Ports, name: str, gather: Gather) -> None:
     gather.end_shard()
 
 
-def _missing(job: Job) -> Missing:
+def _missing(job: Job, given_up: _GivenUp | None) -> Missing:
     """Say why a line has no row; the end of the job tells which it is."""
+    if given_up is not None:
+        # The record says what kept us from it; that names the operator's bucket, and is said once.
+        return Missing(code=_UNREADABLE, message="The provider's output could not be read.")
     if job.stop_reason is StopReason.CANCELLED:
         return Missing(code="cancelled", message="The job was cancelled before this line was done.")
     if job.stop_reason is not None or job.provider_state == "JOB_STATE_EXPIRED":
@@ -115,12 +206,16 @@ async def _report(ports: Ports, job: Job, collected: Collected) -> None:
             await ports.jobs.event(job.id, ports.clock.now(), kind, str(count))
 
 
-def _finish(ports: Ports, job: Job, merged: Merged) -> Finish:
-    ended = (
-        Finish(state=JobState.SUCCEEDED, detail=_summary(merged))
-        if job.provider_state in ENDED_WITH_OUTPUT
-        else _without_output(ports, job)
-    )
+def _ended(ports: Ports, job: Job, merged: Merged, given_up: _GivenUp | None) -> Finish:
+    """Return the end of a job whose output is written."""
+    if job.provider_state not in ENDED_WITH_OUTPUT:
+        return _without_output(ports, job)
+    if given_up is not None and merged.counts.failed == job.line_count:
+        return _unreadable(given_up.why)
+    return Finish(state=JobState.SUCCEEDED, detail=_summary(merged))
+
+
+def _finish(ended: Finish, merged: Merged, output_name: str) -> Finish:
     return Finish(
         state=ended.state,
         detail=ended.detail,
@@ -130,6 +225,7 @@ def _finish(ports: Ports, job: Job, merged: Merged) -> Finish:
         cost_micro_dollars=merged.cost_micro_dollars,
         output_bytes=merged.output_bytes,
         output_sha256=merged.output_sha256,
+        output_name=output_name,
     )
 
 
@@ -157,6 +253,6 @@ def _unreadable(message: str) -> Finish:
     return Finish(
         state=JobState.FAILED,
         detail=message,
-        error_code="provider_output_unreadable",
+        error_code=_UNREADABLE,
         error_message=message,
     )

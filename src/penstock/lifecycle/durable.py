@@ -13,20 +13,25 @@ import logging
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 import sqlalchemy as sa
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
 
 from penstock.core.job import JobId
+from penstock.errors import DatabaseUnavailable
+from penstock.fault import fault
 from penstock.lifecycle.accept import PHASES, Phase, Stager
 from penstock.lifecycle.collect import collect
-from penstock.lifecycle.ports import CancelWatch, Ports
+from penstock.lifecycle.ports import Backoff, CancelWatch, Ports
 from penstock.lifecycle.prepare import prepare
 from penstock.lifecycle.reap import Reaper
 from penstock.lifecycle.submit import submit
 from penstock.lifecycle.wait import wait
+from penstock.store.postgres import ENGINE_SCHEMA
 from penstock.store.workers import Workers
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +45,10 @@ RECOVERIES_MAX: Final = 1_000_000
 """The default of 100 would bury a job that lives through a hundred restarts."""
 
 QUEUE_POLL_SECONDS: Final = 0.25
+
+DATABASE_RETRY_SECONDS_MIN: Final = 0.5
+DATABASE_RETRY_SECONDS_MAX: Final = 4.0
+"""Between two tries of a step while the database is down; a job goes on soon after it is back."""
 
 Step = Callable[[Ports, JobId], Awaitable[None]]
 STEPS: Final[Mapping[Phase, tuple[Step, ...]]] = MappingProxyType(
@@ -69,14 +78,18 @@ class Engine:
         self._tasks: list[asyncio.Task[None]] = []
         self._working: set[asyncio.Task[Any]] = set()
         self._workflows: dict[Phase, Callable[[str, int], Any]] = {}
+        self._running: set[str] = set()
+        self._stranded: set[str] = set()
         self._system_database = system_database
+        self._has_company = False
 
     async def begin(self, *, alone: bool) -> None:
         """Start to work; `alone` says that no other process shares the database."""
         config: DBOSConfig = {
             "name": "penstock",
-            "system_database_url": self._system_database.url.render_as_string(hide_password=False),
+            # Without its URL, in which a password would stand.
             "system_database_engine": self._system_database,
+            "dbos_system_schema": ENGINE_SCHEMA,
             "executor_id": self.executor_id,
             "application_version": APPLICATION_VERSION,
             "serializer": DBOSPortableJSONSerializer(),
@@ -96,6 +109,7 @@ class Engine:
                 polling_interval_sec=QUEUE_POLL_SECONDS,
                 on_conflict="always_update",
             )
+        self._has_company = not alone
         await self._reaper.begin(alone=alone)
         loops = {"stager": self._stager.run(), "cancel watch": self._watch.run()}
         if not alone:
@@ -105,13 +119,16 @@ class Engine:
         self._tasks = [asyncio.create_task(loop, name=name) for name, loop in loops.items()]
 
     async def end(self) -> None:
-        """Stop to work. Workflows stay pending and are taken over by the next process."""
+        """Stop to work. Workflows stay pending, and another process takes them over at once."""
+        fault("stop.begun")
         # The engine would leave running steps to themselves, on ports that are closed next.
         ending = [*self._tasks, *self._working]
         for task in ending:
             task.cancel()
         await asyncio.gather(*ending, return_exceptions=True)
         await asyncio.to_thread(DBOS.destroy, destroy_registry=True)
+        if self._has_company:
+            await self._reaper.leave()
 
     def nudge(self) -> None:
         """Look for new jobs at once."""
@@ -123,9 +140,27 @@ class Engine:
             await DBOS.enqueue_workflow_async(phase.value, self._workflows[phase], str(job_id), run)
 
     async def is_dead(self, phase: Phase, job_id: JobId, run: int) -> bool:
-        """Return whether the workflow has ended, whichever way."""
-        status = await DBOS.get_workflow_status_async(workflow_id(phase, job_id, run))
-        return status is not None and status.status not in _ALIVE
+        """Return whether the workflow has ended, whichever way, or will never begin."""
+        name = workflow_id(phase, job_id, run)
+        status = await DBOS.get_workflow_status_async(name)
+        if status is None:
+            return False
+        if status.status == "PENDING" and status.executor_id == self.executor_id:
+            return self._is_stranded(name)
+        return status.status not in _ALIVE
+
+    def _is_stranded(self, name: str) -> bool:
+        """Return whether a workflow is ours by its row, and by two looks nobody runs it.
+
+        The engine takes workflows off a queue and then starts them. If the database fails in
+        between, it forgets them, and nobody else may have them as long as this process lives.
+        Looked at twice, because one that was just taken is about to start.
+        """
+        if name in self._running:
+            return False
+        was_so = name in self._stranded
+        self._stranded ^= {name}
+        return was_so
 
     async def take_over(self, executor_id: str) -> int:
         """Run the pending workflows of a dead executor here; return how many."""
@@ -136,13 +171,13 @@ class Engine:
 
     def _register(self, phase: Phase) -> Callable[[str, int], Any]:
         async def workflow(job_id: str, run: int) -> None:
-            for step in STEPS[phase]:
-                await DBOS.run_step_async(
-                    {"name": step.__name__}, self._step, step.__name__, step, job_id
-                )
-            following = await DBOS.run_step_async({"name": "following"}, self._following, job_id)
-            if following is not None and following != phase.value:
-                await self.start(Phase(following), JobId(job_id), run)
+            name = workflow_id(phase, JobId(job_id), run)
+            self._running.add(name)
+            self._stranded.discard(name)
+            try:
+                await self._steps(phase, JobId(job_id), run)
+            finally:
+                self._running.discard(name)
 
         workflow.__qualname__ = workflow.__name__ = phase.value
         decorated: Callable[[str, int], Any] = DBOS.workflow(
@@ -150,26 +185,57 @@ class Engine:
         )(workflow)
         return decorated
 
+    async def _steps(self, phase: Phase, job_id: JobId, run: int) -> None:
+        for step in STEPS[phase]:
+            await DBOS.run_step_async(
+                {"name": step.__name__}, self._step, step.__name__, step, str(job_id)
+            )
+        following = await DBOS.run_step_async({"name": "following"}, self._following, str(job_id))
+        if following is not None and following != phase.value:
+            await self.start(Phase(following), job_id, run)
+
     async def _step(self, name: str, step: Step, job_id: str) -> None:
         """Run one step; an error is visible on the job before the engine records it."""
-        task = cast(asyncio.Task[Any], asyncio.current_task())
-        self._working.add(task)
-        try:
-            await step(self._ports, JobId(job_id))
-        except Exception as error:
-            _log.exception("the step %s of %s failed", name, job_id)
-            detail = f"Internal error in {name}: {type(error).__name__}. It is tried again."
-            await self._ports.jobs.note(
-                JobId(job_id), self._ports.clock.now(), status_detail=detail
-            )
-            raise
-        finally:
-            self._working.discard(task)
+
+        async def run() -> None:
+            try:
+                await step(self._ports, JobId(job_id))
+                fault("engine.step_done")
+            except DatabaseUnavailable:
+                raise
+            except Exception as error:
+                _log.exception("the step %s of %s failed", name, job_id)
+                detail = f"Internal error in {name}: {type(error).__name__}. It is tried again."
+                await self._ports.jobs.note(
+                    JobId(job_id), self._ports.clock.now(), status_detail=detail
+                )
+                raise
+
+        await self._until_it_answers(run)
 
     async def _following(self, job_id: str) -> str | None:
-        job = await self._ports.job(JobId(job_id))
+        job = await self._until_it_answers(lambda: self._ports.job(JobId(job_id)))
         phase = PHASES.get(job.state)
         return None if phase is None else phase.value
+
+    async def _until_it_answers(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do what may be repeated, again and again while the database is down.
+
+        Left to the engine, the error would end the workflow, and its job would wait until the
+        stager doubts it. The engine's own tables are down as well, and it waits for them alike.
+        """
+        task = cast(asyncio.Task[Any], asyncio.current_task())
+        self._working.add(task)
+        backoff = Backoff(DATABASE_RETRY_SECONDS_MIN, DATABASE_RETRY_SECONDS_MAX)
+        try:
+            while True:
+                try:
+                    return await work()
+                except DatabaseUnavailable as error:
+                    _log.warning("a step waits for the database: %s", error.message)
+                    await self._ports.clock.sleep(backoff.failed())
+        finally:
+            self._working.discard(task)
 
 
 def workflow_id(phase: Phase, job_id: JobId, run: int) -> str:

@@ -7,16 +7,19 @@ starting one costs more than to read a few megabytes, and a gigabyte would hold 
 import asyncio
 import os
 from asyncio import Semaphore
-from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
+from secrets import token_hex
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Final, Self
 
 import msgspec
 
 from penstock.blobs.part import Part
-from penstock.blobs.spool import INPUT, INPUT_INDEX, OUTPUT, Spool
+from penstock.blobs.spool import OUTPUT, Spool
+from penstock.blobs.store import Blobs
+from penstock.blobs.threads import in_thread
 from penstock.core.job import JobId, tag_of
 from penstock.core.models import Price
 from penstock.lifecycle.collector import Collected, Collector, Conclude, Task
@@ -27,23 +30,34 @@ PROCESS_BYTES_MIN: Final = 4 * 1024 * 1024
 """From so many bytes of rows and input on, the work is done in processes of its own."""
 
 
-Result = TypeVar("Result")
+class Files(msgspec.Struct, frozen=True, kw_only=True):
+    """What a job's rows are put together with, and where that goes."""
+
+    spool: Spool
+    """Of the process, for what is half done."""
+    blobs: Blobs
+    """For the output."""
+    input_path: Path
+    index_path: Path
 
 
 class Gather:
     """The rows of one job, from their arrival to the output."""
 
     def __init__(
-        self, spool: Spool, job_id: JobId, input_bytes: int, price: Price | None, slots: Semaphore
+        self, files: Files, job_id: JobId, input_bytes: int, price: Price | None, slots: Semaphore
     ) -> None:
         """Take a semaphore that bounds how many jobs have processes at once."""
-        self._spool = spool
+        self._given = files
+        self._spool = files.spool
         self._job_id = job_id
+        # Of this run alone: one that was frozen must not replace what another one delivered.
+        self.output_name = f"output-{token_hex(4)}.jsonl"
         self._input_bytes = input_bytes
         self._price = price
         self._slots = slots
         self._files = ExitStack()
-        self._scratch = Part(spool.scratch(job_id, "rows"))
+        self._scratch = Part(self._spool.scratch(job_id, "rows"))
         self._inflow = Inflow(self._scratch.write)
         self._segments: list[Segment] = []
         """What nobody was told to read yet."""
@@ -54,7 +68,7 @@ class Gather:
 
     async def feed(self, block: bytes) -> None:
         """Take the next bytes of the current shard, cut anywhere."""
-        self._segments += await _in_thread(partial(self._inflow.feed, block))
+        self._segments += await in_thread(partial(self._inflow.feed, block))
         if self._crew is None and self._is_large and not self._slots.locked():
             await self._hire()
         self._pass_on()
@@ -70,7 +84,7 @@ class Gather:
             await self._hire()
             self._pass_on()
         if self._crew is None:
-            collected = await _in_thread(partial(self._here, told))
+            collected = await in_thread(partial(self._here, told))
         else:
             collected = await self._crew.conclude(told)
         self._has_written = collected.merged is not None
@@ -79,7 +93,8 @@ class Gather:
 
     async def commit(self) -> None:
         """Make the output durable and put it in its place, if there is one."""
-        await _in_thread(self._commit)
+        if self._output is not None and self._has_written:
+            await self._given.blobs.commit(self._job_id, {self.output_name: self._output})
 
     async def __aenter__(self) -> Self:
         """Return itself; what it made for its work goes with the block."""
@@ -115,11 +130,6 @@ class Gather:
         if self._output is not None:
             self._output.discard()
 
-    def _commit(self) -> None:
-        if self._output is not None and self._has_written:
-            output, self._output = self._output, None
-            self._spool.commit(self._job_id, {OUTPUT: output})
-
     def _here(self, told: Conclude) -> Collected:
         """Do all of it in this thread."""
         collector = Collector(self._task())
@@ -132,7 +142,7 @@ class Gather:
         """Wait until few enough jobs have processes, and start ours."""
         await self._slots.acquire()
         self._has_slot = True
-        task, output, found = await _in_thread(self._open_all)
+        task, output, found = await in_thread(self._open_all)
         self._crew = await Crew.hire(task, output, found)
 
     def _open_all(self) -> tuple[Task, int, list[int]]:
@@ -145,8 +155,8 @@ class Gather:
             tag=tag_of(self._job_id),
             price=self._price,
             scratch=self._open(self._scratch.path, os.O_RDONLY),
-            input=self._open(self._spool.path(self._job_id, INPUT), os.O_RDONLY),
-            index=self._open(self._spool.path(self._job_id, INPUT_INDEX), os.O_RDONLY),
+            input=self._open(self._given.input_path, os.O_RDONLY),
+            index=self._open(self._given.index_path, os.O_RDONLY),
         )
 
     def _records(self, number: int) -> int:
@@ -160,12 +170,3 @@ class Gather:
         descriptor = os.open(path, flags, 0o600)
         self._files.callback(os.close, descriptor)
         return descriptor
-
-
-async def _in_thread(work: Callable[[], Result]) -> Result:
-    """Do something that blocks; a cancel waits until the thread is done with the files."""
-    task = asyncio.create_task(asyncio.to_thread(work))
-    try:
-        return await asyncio.shield(task)
-    finally:
-        await asyncio.gather(task, return_exceptions=True)

@@ -19,6 +19,7 @@ import msgspec
 
 from penstock.core.job import Counts
 from penstock.core.line import Judgement, LineOutcome, echo_differs, judge, status_text
+from penstock.fault import fault
 from penstock.lifecycle.behind import Behind
 from penstock.lifecycle.rows import (
     ANSWERED,
@@ -87,6 +88,7 @@ class Merge:
             hashing = stack.enter_context(Behind("penstock-merge-hash"))
             for block in self._blocks(lines, scratch):
                 writing.do(write, block)
+                fault("collect.half_merged")
                 hashing.do(digest.update, block)
                 size += len(block)
                 if len(block) > BLOCK_BYTES_AHEAD:

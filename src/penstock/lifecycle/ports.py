@@ -14,6 +14,7 @@ import msgspec
 
 from penstock.blobs.bucket import Bucket
 from penstock.blobs.spool import Spool
+from penstock.blobs.store import Blobs
 from penstock.clock import Clock
 from penstock.core.job import Job, JobId, StopReason
 from penstock.core.limits import Limits
@@ -43,6 +44,9 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock
     jobs: Jobs
     spool: Spool
+    """Working files of this process."""
+    blobs: Blobs
+    """Inputs and outputs."""
     bucket: Bucket
     bucket_prefix: str
     provider: Provider

@@ -12,12 +12,14 @@ from typing import Final
 
 import orjson
 
+from penstock.blobs.bucket import Stat
 from penstock.blobs.spool import INPUT, INPUT_INDEX
 from penstock.core.job import Job, JobId, tag_of
 from penstock.core.limits import Limits
 from penstock.core.line import LineKey
 from penstock.core.state import JobState
-from penstock.errors import BlobCorrupt, ProviderError
+from penstock.errors import BlobCorrupt, ProviderError, Unavailable
+from penstock.fault import fault
 from penstock.ingest.index import ROW, ROW_BYTES
 from penstock.lifecycle.ports import Backoff, Ports, why_stop
 from penstock.lifecycle.stop import stop_unsubmitted
@@ -47,11 +49,12 @@ async def prepare(ports: Ports, job_id: JobId) -> None:
         # an input that was taken away from a late create meanwhile.
         name = f"{ports.folder(job_id, 1)}/{token_hex(4)}-{INPUT_NAME}"
         try:
-            stat = await ports.bucket.put(name, _blocks(ports, job))
-        except (ProviderError, BlobCorrupt) as error:
+            stat = await _put(ports, job, name)
+        except (ProviderError, BlobCorrupt, Unavailable) as error:
             await ports.jobs.note(job_id, ports.clock.now(), status_detail=error.message)
             await ports.alarm.wait(job_id, backoff.failed())
             continue
+        fault("prepare.finalised")
         if stat.size > ports.limits.provider_bytes_max:
             await ports.jobs.finish(job_id, ports.clock.now(), _too_large(stat.size, ports.limits))
             return
@@ -63,6 +66,7 @@ async def prepare(ports: Ports, job_id: JobId) -> None:
             provider_input=ports.bucket.uri(name),
             status_detail=f"{stat.size} bytes are in the provider's bucket.",
         )
+        fault("prepare.recorded")
         return
 
 
@@ -80,12 +84,19 @@ def _too_large(size: int, limits: Limits) -> Finish:
     )
 
 
-async def _blocks(ports: Ports, job: Job) -> AsyncIterator[bytes]:
-    blocks = provider_blocks(
-        ports.spool.path(job.id, INPUT), ports.spool.path(job.id, INPUT_INDEX), tag_of(job.id)
-    )
+async def _put(ports: Ports, job: Job, name: str) -> Stat:
+    async with (
+        ports.blobs.local(job.id, INPUT) as input_path,
+        ports.blobs.local(job.id, INPUT_INDEX) as index_path,
+    ):
+        blocks = provider_blocks(input_path, index_path, tag_of(job.id))
+        return await ports.bucket.put(name, _read(blocks))
+
+
+async def _read(blocks: Iterator[bytes]) -> AsyncIterator[bytes]:
     while block := await asyncio.to_thread(next, blocks, b""):
         yield block
+        fault("prepare.half_written")
 
 
 def provider_blocks(input_path: Path, index_path: Path, tag: str) -> Iterator[bytes]:

@@ -1,20 +1,103 @@
-"""Remove bytes that belong to no job: what a crash between rename and commit leaves behind."""
+"""Remove bytes that belong to no job: what deaths between a file and its row leave behind.
+
+Also outputs that no row names: the collector that wrote one died, or another one was first.
+"""
 
 import asyncio
+import logging
+import math
+import re
+from collections.abc import AsyncIterator
+from typing import Final
 
+from penstock.blobs.spool import OUTPUT
+from penstock.blobs.store import Folder
+from penstock.core.state import TERMINAL
 from penstock.lifecycle.ports import Ports
+from penstock.store.jobs import Kept
+
+_log = logging.getLogger(__name__)
+
+ROWS: Final = 500
+"""How many jobs are asked for at a time."""
+
+ORPHANS_MAX: Final = 100
+"""More jobs without a row than this, and than with one: then it is the database that is wrong."""
+
+_OUTPUT: Final = re.compile(r"output(-[0-9a-f]{8})?\.jsonl\Z")
 
 
 async def prune_orphans(ports: Ports) -> int:
-    """Remove job folders without a row and half-written files; return how many.
+    """Remove half-written files, and orphans where nobody else writes; return how many.
 
     Only for a process that holds the data directory alone and accepts nothing yet: an upload in
     progress looks just like an orphan.
     """
     removed = await asyncio.to_thread(ports.spool.clear_incoming)
-    known = await ports.jobs.all_ids()
-    for job_id in await asyncio.to_thread(list, ports.spool.job_ids()):
-        if job_id not in known:
-            await asyncio.to_thread(ports.spool.remove_job, job_id)
-            removed += 1
+    if not ports.blobs.is_shared:
+        removed += await prune(ports, math.inf)
     return removed
+
+
+async def keep_pruned(ports: Ports) -> None:
+    """Prune a place that is shared, for ever; only what is far too old to be in progress."""
+    while ports.blobs.is_shared:
+        await ports.clock.sleep(ports.timing.prune_seconds)
+        # An upload in pieces may commit the files of its job again as long as it is open.
+        seconds = max(ports.timing.orphan_seconds, ports.limits.upload_seconds_max)
+        try:
+            await prune(ports, ports.clock.now() - seconds)
+        except Exception:  # noqa: BLE001  # a loop's boundary: logged, and tried again
+            _log.exception("pruning the object storage failed; trying again")
+
+
+async def prune(ports: Ports, before: float) -> int:
+    """Remove what was written before then and no row knows; return how many jobs and files."""
+    orphans: list[str] = []
+    outputs: list[tuple[str, str]] = []
+    known = 0
+    async for folders in _in_groups(ports.blobs.folders()):
+        kept = await ports.jobs.kept([folder.job_id for folder in folders])
+        known += len(kept)
+        for folder in folders:
+            job = kept.get(folder.job_id)
+            if job is not None:
+                names = _leftovers(folder, job, before, is_shared=ports.blobs.is_shared)
+                outputs += [(folder.job_id, name) for name in names]
+            elif all(written_at < before for written_at in folder.files.values()):
+                orphans.append(folder.job_id)
+    if len(orphans) > max(ORPHANS_MAX, known):
+        _log.error(
+            "%d jobs have files and no row, %d have both: is it another database's place? "
+            "Nothing is removed",
+            len(orphans),
+            known,
+        )
+        return 0
+    for job_id in orphans:
+        await ports.blobs.remove_job(job_id)
+    for job_id, name in outputs:
+        await ports.blobs.remove(job_id, name)
+    return len(orphans) + len(outputs)
+
+
+def _leftovers(folder: Folder, job: Kept, before: float, *, is_shared: bool) -> list[str]:
+    if is_shared and job.state not in TERMINAL:
+        # Somebody may still wake up and name one of them.
+        return []
+    return [
+        name
+        for name, written_at in folder.files.items()
+        if _OUTPUT.match(name) and name != (job.output_name or OUTPUT) and written_at < before
+    ]
+
+
+async def _in_groups(folders: AsyncIterator[Folder]) -> AsyncIterator[list[Folder]]:
+    group: list[Folder] = []
+    async for folder in folders:
+        group.append(folder)
+        if len(group) == ROWS:
+            yield group
+            group = []
+    if group:
+        yield group

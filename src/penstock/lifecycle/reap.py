@@ -3,21 +3,21 @@
 The open-source engine leaves the workflows of an executor that dies for good PENDING for ever
 (reference/engine.md 4.2). So each process announces itself under a fresh id, beats, and looks for
 the silent. The loop runs for ever and not once, because recovery itself can be interrupted.
+
+Taking over the work of somebody who lives is waste and no harm: the engine and every UPDATE of ours
+are fenced against the loser. To keep it rare, time in which this process could not beat either does
+not count: after an outage of the database all would look dead to whoever is back first.
 """
 
 import logging
-from typing import Final, Protocol
+from typing import Protocol
 
 from penstock.clock import Clock
+from penstock.errors import Unavailable
 from penstock.settings import Timing
 from penstock.store.workers import Workers
 
 _log = logging.getLogger(__name__)
-
-FORGOTTEN_SECONDS: Final = 900.0
-"""How long a silent executor stays known, and its work is looked for. One that was only frozen may
-wake up after the first look, begin something and die before its next heartbeat; forgotten by then,
-its work would be nobody's for ever."""
 
 
 class TakesOver(Protocol):
@@ -39,6 +39,10 @@ class Reaper:
         self._timing = timing
         self._executor_id = executor_id
         self._engine = engine
+        # By the clock that all processes share.
+        self._beat_at: float | None = None
+        self._excused_seconds = 0.0
+        self._excused_until = 0.0
 
     async def announce(self) -> None:
         """Make this executor known. Before it takes any work: an unknown one's is never found."""
@@ -46,23 +50,46 @@ class Reaper:
 
     async def begin(self, *, alone: bool) -> None:
         """Begin to beat; `alone` says that every other executor is certainly dead."""
-        now = self._clock.now()
-        await self._workers.beat(self._executor_id, now)
+        now = await self._beat()
         if alone:
             await self._take_over_silent(now + 1, forget_since=now + 1)
+
+    async def leave(self) -> None:
+        """Hand the work on at the others' next look; this executor does nothing any more."""
+        try:
+            # Silent for long enough in everybody's eyes, and short enough to be remembered, should
+            # its last transaction be committed after it left.
+            silent_seconds = self._timing.worker_forgotten_seconds / 2
+            await self._workers.leave(self._executor_id, silent_seconds)
+        except Unavailable as error:
+            # They find out by themselves, a few seconds later.
+            _log.warning("could not hand the work on: %s", error.message)
 
     async def run(self) -> None:
         """Beat and look for ever."""
         while True:
             await self._clock.sleep(self._timing.heartbeat_seconds)
             try:
-                now = self._clock.now()
-                await self._workers.beat(self._executor_id, now)
-                since = now - self._timing.worker_lost_seconds
-                await self._take_over_silent(since, forget_since=since - FORGOTTEN_SECONDS)
+                now = await self._beat()
+                since = now - self._timing.worker_lost_seconds - self._excused_seconds
+                forget_since = since - self._timing.worker_forgotten_seconds
+                await self._take_over_silent(since, forget_since=forget_since)
             except Exception:  # noqa: BLE001  # a loop's boundary: logged, and tried again
                 # A missed beat only costs a take-over; a dead loop would strand jobs.
                 _log.exception("heartbeat failed; trying again")
+
+    async def _beat(self) -> float:
+        """Beat, and note for how long nobody may have been able to."""
+        now = await self._workers.beat(self._executor_id, self._clock.now())
+        gap_seconds = 0.0 if self._beat_at is None else now - self._beat_at
+        lost_seconds = self._timing.worker_lost_seconds
+        if gap_seconds > lost_seconds / 2:
+            self._excused_seconds += gap_seconds
+            self._excused_until = now + lost_seconds
+        elif now >= self._excused_until:
+            self._excused_seconds = 0.0
+        self._beat_at = now
+        return now
 
     async def _take_over_silent(self, since: float, *, forget_since: float) -> None:
         # Asked before the work is taken over, so that nobody is forgotten who worked since then.

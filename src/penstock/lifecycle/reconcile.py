@@ -23,14 +23,13 @@ import msgspec
 from penstock.core.job import Attempt, Job, JobId
 from penstock.core.state import JobState
 from penstock.errors import BlobError, BlobMissing, ProviderError
+from penstock.fault import fault
 from penstock.lifecycle.ports import Backoff, Ports, why_stop
 from penstock.lifecycle.prepare import INPUT_NAME
 from penstock.lifecycle.stop import stop_unsubmitted
 from penstock.providers.provider import ENDED, ENDED_WITH_OUTPUT, ENDED_WITHOUT, ProviderJob
 
 _READ_ITS_INPUT: Final = ENDED_WITH_OUTPUT | {"JOB_STATE_RUNNING"}
-_LOOK_SECONDS: Final = 5.0
-"""Between lists while we wait; finding the job early ends the wait early."""
 
 
 def display_name(job_id: JobId, attempt: int) -> str:
@@ -58,6 +57,7 @@ async def reconcile(ports: Ports, job: Job) -> None:
         # Taken before the list: a process that freezes over it learns nothing about later.
         now = ports.clock.now()
         try:
+            fault("reconcile.before_list")
             found = await ports.provider.find(attempts[-1].label, ports.location_of(job))
             delay = await _settle(_Look(job, attempts, found, now), ports, watch)
         except (ProviderError, BlobError) as error:
@@ -89,23 +89,24 @@ async def _settle(look: _Look, ports: Ports, watch: _Watch) -> float:
     if newest.fenced_at is None:
         settled_at = newest.intent_at + ports.timing.settle_seconds
         if now < settled_at:
+            fault("reconcile.settling")
             await ports.jobs.note(job.id, now, status_detail="Looking for the provider's job.")
-            return min(_LOOK_SECONDS, settled_at - now)
+            return min(ports.timing.look_seconds, settled_at - now)
         await ports.jobs.fence(job.id, newest.number, now, ports.bucket.uri(_target(ports, newest)))
         return 0.0
     if watch.attempt != newest.number:
         await _take_away(ports, newest)
         watch.attempt, watch.away_since = newest.number, ports.clock.now()
-        return min(_LOOK_SECONDS, ports.timing.fence_seconds)
+        return min(ports.timing.look_seconds, ports.timing.fence_seconds)
     sure_at = watch.away_since + ports.timing.fence_seconds
     if now < sure_at:
-        return min(_LOOK_SECONDS, sure_at - now)
+        return min(ports.timing.look_seconds, sure_at - now)
     reason = why_stop(job, ports.limits, now)
     if any(one.state not in ENDED for one in found):
         # Pending without an input: it will run and fail for free, or it read the input in time.
         if reason is not None:
             await cancel_others(ports, job.id, "", found)
-        return _LOOK_SECONDS
+        return ports.timing.look_seconds
     if reason is not None:
         await stop_unsubmitted(ports, job, reason)
     else:
@@ -148,6 +149,7 @@ async def _adopt(
     number = numbers.get(chosen.display_name, attempts[-1].number)
     now = ports.clock.now()
     newest = attempts[-1].number
+    fault("reconcile.found")
     if await ports.jobs.record_provider_job(
         job.id, number, chosen.name, now, only_input=job.provider_input, adopted_in=newest
     ):
@@ -173,6 +175,7 @@ async def _take_away(ports: Ports, attempt: Attempt) -> None:
         return
     await ports.bucket.copy(source, _target(ports, attempt))
     await ports.bucket.delete(source)
+    fault("reconcile.input_removed")
 
 
 def _target(ports: Ports, attempt: Attempt) -> str:

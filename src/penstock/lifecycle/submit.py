@@ -9,6 +9,7 @@ another intent.
 from penstock.core.job import Attempt, Job, JobId
 from penstock.core.state import JobState
 from penstock.errors import ProviderError, ProviderRefused, ProviderUnclear, ProviderUnreachable
+from penstock.fault import fault
 from penstock.lifecycle.ports import Backoff, Ports, why_stop
 from penstock.lifecycle.reconcile import adoptable, display_name, reconcile
 from penstock.lifecycle.stop import stop_unsubmitted
@@ -52,8 +53,10 @@ async def _create(ports: Ports, job: Job) -> None:
         output_prefix=ports.bucket.uri(f"{ports.folder(job.id, number)}/output"),
         label=label,
     )
+    fault("submit.before_intent")
     if not await ports.jobs.intend(attempt):
         return
+    fault("submit.intent_committed")
     if adoptable(job, known, found):
         # Reconciliation adopts it; nothing is sent for this intent.
         return
@@ -93,9 +96,11 @@ async def _send(ports: Ports, job: Job, attempt: Attempt) -> None:
     except ProviderUnclear as error:
         await ports.jobs.note(job.id, ports.clock.now(), status_detail=error.message)
     else:
+        fault("submit.answered")
         await ports.jobs.record_provider_job(
             job.id, attempt.number, created.name, ports.clock.now(), only_input=attempt.input_uri
         )
+        fault("submit.recorded")
 
 
 def label_of(job: Job) -> str:

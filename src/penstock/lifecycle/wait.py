@@ -9,6 +9,7 @@ import msgspec
 from penstock.core.job import Job, JobId, StopReason
 from penstock.core.state import JobState
 from penstock.errors import ProviderError
+from penstock.fault import fault
 from penstock.lifecycle.ports import Backoff, Ports, why_stop
 from penstock.lifecycle.reconcile import cancel_others
 from penstock.providers.provider import ENDED, NOT_ENDED, ProviderJob
@@ -37,10 +38,11 @@ async def wait(ports: Ports, job_id: JobId) -> None:
             return
         try:
             delay = await _poll(ports, job, job.provider_job, watch)
+            fault("poll.committed")
             if watch.unknown_since is None:
                 watch.backoff.worked()
         except ProviderError as error:
-            await ports.jobs.note(job_id, ports.clock.now(), status_detail=error.message)
+            await _say(ports, job_id, ports.clock.now(), status_detail=error.message)
             delay = watch.backoff.failed()
         if job.cancel_requested_at is None:
             await ports.alarm.wait(job_id, delay)
@@ -55,7 +57,9 @@ async def _poll(ports: Ports, job: Job, name: str, watch: _Watch) -> float:
         found = await ports.provider.find(job.id, ports.location_of(job))
         await cancel_others(ports, job.id, name, found)
         watch.is_alone = True
+    fault("poll.before")
     seen = await ports.provider.get(name)
+    fault("poll.answered")
     now = ports.clock.now()
     if seen is None:
         return await _unknown(ports, job, watch, now)
@@ -80,13 +84,16 @@ async def _stop(ports: Ports, job: Job, name: str, reason: StopReason) -> None:
     otherwise look like its own doing, and the owner's cancel would end as a failure.
     """
     if job.stop_reason is None:
-        await ports.jobs.note(
+        await _say(
+            ports,
             job.id,
             ports.clock.now(),
             stop_reason=reason.value,
             status_detail=_STOPPING[reason],
         )
+    fault("cancel.before_provider")
     await ports.provider.cancel(name)
+    fault("cancel.sent")
 
 
 _STOPPING = {
@@ -98,6 +105,7 @@ _STOPPING = {
 
 async def _note(ports: Ports, job: Job, seen: ProviderJob, now: float) -> None:
     changes: dict[str, object] = {}
+    is_unknown = False
     if seen.state != job.provider_state:
         changes["provider_state"] = seen.state
         if seen.state == "JOB_STATE_CANCELLING":
@@ -105,12 +113,17 @@ async def _note(ports: Ports, job: Job, seen: ProviderJob, now: float) -> None:
         elif seen.state in NOT_ENDED:
             changes["status_detail"] = "The provider has the job."
         else:
+            is_unknown = True
             changes["status_detail"] = f"The provider reports the unknown state {seen.state[:60]}."
-            await ports.jobs.event(job.id, now, "unknown_provider_state", seen.state[:60])
     if seen.has_started and job.running_since is None:
         changes["running_since"] = now
-    if changes:
-        await ports.jobs.note(job.id, now, **changes)
+    if changes and await _say(ports, job.id, now, **changes) and is_unknown:
+        await ports.jobs.event(job.id, now, "unknown_provider_state", seen.state[:60])
+
+
+async def _say(ports: Ports, job_id: JobId, now: float, **changes: object) -> bool:
+    # A process that froze after its look may wake up in a job that is collected or has ended.
+    return await ports.jobs.note(job_id, now, only_from=JobState.RUNNING, **changes)
 
 
 async def _ended(ports: Ports, job: Job, seen: ProviderJob, now: float) -> None:
@@ -141,7 +154,7 @@ async def _unknown(ports: Ports, job: Job, watch: _Watch, now: float) -> float:
             status_detail="The provider does not know the job any more.",
         )
         return 0.0
-    await ports.jobs.note(job.id, now, status_detail="The provider does not know the job just now.")
+    await _say(ports, job.id, now, status_detail="The provider does not know the job just now.")
     return watch.backoff.failed()
 
 

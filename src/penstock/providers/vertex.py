@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 import httpx2
 
 from penstock.errors import ProviderRefused, ProviderUnclear, ProviderUnreachable
+from penstock.fault import fault
 from penstock.providers.provider import NewBatch, ProviderJob
 
 LABEL_KEY: Final = "penstock-job"
@@ -75,7 +76,9 @@ class Vertex:
         url = f"{self._parent(batch.location)}/batchPredictionJobs"
         headers = await self._headers()
         try:
-            response = await self._http.post(url, json=body, headers=headers)
+            response = await self._http.post(
+                url, json=body, headers=headers, extensions={"trace": _on_the_way}
+            )
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
             # No connection, so no byte of the create can have arrived.
             raise ProviderUnreachable(f"Vertex AI cannot be reached: {error}.") from error
@@ -186,6 +189,11 @@ class Vertex:
             # User credentials are refused without it; service accounts do not need it.
             headers["x-goog-user-project"] = self._token.quota_project
         return headers
+
+
+async def _on_the_way(event: str, _info: object) -> None:
+    if event == "http11.send_request_body.complete":
+        fault("submit.sent")
 
 
 def _location_of(name: str) -> str:

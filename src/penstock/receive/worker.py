@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from penstock.errors import InternalError, PenstockError, TooLarge
+from penstock.fault import fault
 from penstock.ingest.intake import Accepted
 from penstock.receive.connection import CHUNK_BYTES, chunks
 from penstock.receive.files import Files
@@ -51,6 +52,7 @@ def _reply(order: Order, connection: socket.socket, client: socket.socket | None
     try:
         with Files(Path(order.input_path), Path(order.index_path)) as files:
             accepted = _receive(order, _body(order, connection, client), files)
+            fault("accept.received")
             files.sync()
             return Reply(accepted=accepted)
     except PenstockError as error:
@@ -76,6 +78,7 @@ def _receive(order: Order, body: Iterator[bytes], files: Files) -> Accepted:
     limits = order.limits
     intake = order.upload.open(limits, files)
     received_bytes = 0
+    half_bytes = max(1, (order.upload.content_length or 0) // 2)
     for chunk in body:
         received_bytes += len(chunk)
         if received_bytes > limits.body_bytes_max:
@@ -86,6 +89,8 @@ def _receive(order: Order, body: Iterator[bytes], files: Files) -> Accepted:
                 hint="Split the file into several requests.",
             )
         intake.feed(chunk)
+        if received_bytes - len(chunk) < half_bytes <= received_bytes:
+            fault("accept.half_received")
     return intake.finish()
 
 

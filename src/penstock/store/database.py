@@ -16,14 +16,21 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from penstock.clock import SystemClock
-from penstock.errors import ConfigurationError
+from penstock.errors import ConfigurationError, DatabaseUnavailable
+from penstock.fault import fault
+from penstock.store.closing import connect
+from penstock.store.location import Location
+from penstock.store.postgres import open_for_migrations
 from penstock.store.tables import metadata
 
 T = TypeVar("T")
 
 WAL_SAFE_SINCE: Final = (3, 51, 3)
-REVISION: Final = "0002"
+REVISION: Final = "0004"
 """The newest migration in `migrations/versions`."""
+
+MIGRATION_LOCK: Final = 0x50656E73746F636B
+"""The number of the lock under which one process migrates Postgres: "Penstock" in ASCII."""
 
 VERSION_TABLE: Final = sa.Table(
     "alembic_version",
@@ -84,6 +91,7 @@ def open_sqlite(path: Path) -> AsyncEngine:
     """Return an engine on a SQLite file; writes begin IMMEDIATE so that they queue, not fail."""
     engine = create_async_engine(
         f"sqlite+aiosqlite:///{path}",
+        async_creator=lambda: connect(path),
         pool_size=4,
         max_overflow=4,
         # Errors quote their statement; its values (digests, payloads) stay out of logs.
@@ -105,29 +113,81 @@ def open_sqlite(path: Path) -> AsyncEngine:
     return engine
 
 
-def migrate(path: Path) -> None:
-    """Bring the schema of a SQLite file to this version; a newer schema is refused."""
-    engine = sa.create_engine(sqlite_url(path), hide_parameters=True)
-    sa.event.listen(engine, "connect", prepare_connection)
+def open_engine_sqlite(path: Path) -> sa.Engine:
+    """Return what the workflow engine works on, in a file of its own."""
+    engine = sa.create_engine(sqlite_url(path), isolation_level="SERIALIZABLE")
+
+    @sa.event.listens_for(engine, "connect")
+    def _on_connect(connection: Any, record: object) -> None:  # noqa: ANN401
+        # IMMEDIATE makes writers wait for each other; DEFERRED ones would fail on upgrade of the
+        # lock.
+        connection.isolation_level = "IMMEDIATE"
+        prepare_connection(connection, record)
+        supply_subsec(connection)
+
+    return engine
+
+
+def migrate(location: Location) -> None:
+    """Bring the schema to this version; a newer schema is refused.
+
+    Any number of processes may do it at once: one works and the others wait for it.
+    """
+    if isinstance(location, Path):
+        engine = sa.create_engine(sqlite_url(location), hide_parameters=True)
+        sa.event.listen(engine, "connect", _on_migration)
+        sa.event.listen(engine, "begin", _begin_at_once)
+        name = location.name
+    else:
+        engine = open_for_migrations(location)
+        name = str(location)
     try:
         with engine.begin() as connection:
-            names = sa.inspect(connection).get_table_names()
-            if not names:
-                _create(connection)
-            elif VERSION_TABLE.name not in names:
-                raise ConfigurationError(
-                    f"The database {path.name} is not one of Penstock's.",
-                    hint="Name another data directory.",
-                )
-            elif _revision(connection) != REVISION:
-                _upgrade(connection, path.name)
+            _migrate(connection, name)
+    except sa.exc.OperationalError as error:
+        raise DatabaseUnavailable(
+            f"The database {name} cannot be opened: {error.orig}",
+            hint="Look at PENSTOCK_DATABASE_URL or PENSTOCK_DATA_DIR, and whether Postgres runs.",
+        ) from error
     finally:
         engine.dispose()
+
+
+def _migrate(connection: sa.Connection, name: str) -> None:
+    if connection.dialect.name != "sqlite":
+        # Held until the commit. Postgres undoes tables with their transaction, so whoever waited
+        # sees all of it or nothing.
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
+    names = set(sa.inspect(connection).get_table_names())
+    # A file is ours alone; a database on a server may have others' tables beside ours.
+    others = names if connection.dialect.name == "sqlite" else names & set(metadata.tables)
+    if VERSION_TABLE.name in names:
+        if _revision(connection) != REVISION:
+            _upgrade(connection, name)
+    elif others:
+        raise ConfigurationError(
+            f"The database {name} is not one of Penstock's.",
+            hint="Name another data directory or another database.",
+        )
+    else:
+        _create(connection)
+
+
+def _on_migration(connection: Any, record: object) -> None:  # noqa: ANN401
+    # Python's driver begins a transaction before an INSERT, but not before a CREATE TABLE: each
+    # table would be committed alone, and a server killed in between could never start again.
+    connection.isolation_level = None
+    prepare_connection(connection, record)
+
+
+def _begin_at_once(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _create(connection: sa.Connection) -> None:
     """Make a new database at once; a test holds this equal to the sum of all migrations."""
     metadata.create_all(connection)
+    fault("migrate.between_steps")
     VERSION_TABLE.create(connection)
     connection.execute(VERSION_TABLE.insert().values(version_num=REVISION))
 
@@ -143,6 +203,7 @@ def _upgrade(connection: sa.Connection, name: str) -> None:
 
     try:
         upgrade(connection)
+        fault("migrate.upgraded")
     except CommandError as error:
         raise ConfigurationError(
             f"The database {name} was written by another version of Penstock: {error}",

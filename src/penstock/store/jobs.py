@@ -9,11 +9,13 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core.job import Attempt, Counts, Job, JobId, OrgId
 from penstock.core.state import TERMINAL, JobState, sources_of
+from penstock.fault import fault
 from penstock.store import tables
+from penstock.store.connections import Connections
 from penstock.store.database import typed
 
 _OPEN = tuple(state.value for state in JobState if state not in TERMINAL)
@@ -26,6 +28,14 @@ class OpenJob(msgspec.Struct, frozen=True, kw_only=True):
     state: JobState
     run: int
     updated_at: float
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """What a job's row says about its files."""
+
+    id: JobId
+    state: JobState
+    output_name: str | None
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +57,8 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
     cost_micro_dollars: int | None = None
     output_bytes: int | None = None
     output_sha256: str | None = None
+    output_name: str | None = None
+    """Which file of the job is the output; each run that collects writes one of its own."""
     error_code: str | None = None
     error_message: str | None = None
 
@@ -62,21 +74,31 @@ class _Only(msgspec.Struct, frozen=True, kw_only=True):
 class Jobs:
     """Queries on jobs; one instance per engine."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: Connections) -> None:
         self._engine = engine
-        self._reader = engine.execution_options(penstock_readonly=True)
+        self._reader = engine.for_reading()
 
     # -- what the API asks ---------------------------------------------------------------------
 
     async def add(self, job: Job) -> None:
         """Commit a new job with its first event; durable when this returns."""
-        row = msgspec.structs.asdict(job) | {
-            "payload": msgspec.json.encode(job.payload).decode(),
-            "counts": None,
-        }
         async with self._engine.begin() as connection:
-            await connection.execute(tables.jobs.insert().values(**row))
+            await connection.execute(_insert(job))
+            fault("accept.in_transaction")
             await _event(connection, job.id, job.created_at, "accepted", f"{job.line_count} lines")
+
+    async def is_ruled_out(self, job: Job) -> bool:
+        """Return whether an `add` that failed left no row, and none can come of it any more.
+
+        Its commit may still be on the way to the disk of a server that we lost: reading would not
+        see it yet. Adding the same row once more waits for it, and is rolled back.
+        """
+        try:
+            async with self._engine.connect() as connection:
+                await connection.execute(_insert(job))
+        except sa.exc.IntegrityError:
+            return await self.load(job.id) is None
+        return True
 
     async def get(self, org_id: OrgId, job_id: str) -> Job | None:
         """Return the job if it is this tenant's; an absent and a foreign id look the same."""
@@ -88,7 +110,7 @@ class Jobs:
     async def page(self, org_id: OrgId, page: Page) -> list[Job]:
         """Return one page of a tenant's jobs, newest first."""
         columns = tables.jobs.c
-        chosen = _ids_of(org_id, page).subquery()
+        chosen = _ids_of(org_id, page, merges=not self._engine.has_a_clock).subquery()
         query = (
             sa.select(tables.jobs)
             .join(chosen, columns.id == chosen.c.id)
@@ -166,6 +188,16 @@ class Jobs:
         async with self._reader.connect() as connection:
             return {row[0] for row in await connection.execute(sa.select(tables.jobs.c.id))}
 
+    async def kept(self, job_ids: Sequence[str]) -> dict[str, Kept]:
+        """Return what is known of these jobs' files, by id; jobs without a row are not in it."""
+        columns = tables.jobs.c
+        query = sa.select(columns.id, columns.state, columns.output_name).where(
+            columns.id.in_(job_ids)
+        )
+        async with self._reader.connect() as connection:
+            rows = (await connection.execute(query)).mappings().all()
+        return {row["id"]: typed(row, Kept) for row in rows}
+
     async def move(
         self,
         job_id: JobId,
@@ -197,14 +229,27 @@ class Jobs:
                 await _event(connection, job_id, at, to.value, detail)
         return moved
 
-    async def note(self, job_id: JobId, at: float, **fields: Any) -> None:  # noqa: ANN401
-        """Write what is known of an open job (`status_detail`, `provider_state` …)."""
+    async def note(
+        self,
+        job_id: JobId,
+        at: float,
+        *,
+        only_from: JobState | None = None,
+        **fields: Any,  # noqa: ANN401
+    ) -> bool:
+        """Write what is known of an open job (`status_detail`, `provider_state` …).
+
+        With `only_from` it is written only while the job is still there: what somebody saw before
+        he froze must not stand in a job that has moved on. False if it has.
+        """
+        states = _OPEN if only_from is None else (only_from.value,)
         async with self._engine.begin() as connection:
-            await connection.execute(
+            changed = await connection.execute(
                 tables.jobs.update()
-                .where(tables.jobs.c.id == job_id, tables.jobs.c.state.in_(_OPEN))
+                .where(tables.jobs.c.id == job_id, tables.jobs.c.state.in_(states))
                 .values(updated_at=at, **fields)
             )
+        return changed.rowcount == 1
 
     async def next_run(
         self, job_id: JobId, run: int, at: float, detail: str, *, only_from: JobState
@@ -348,8 +393,10 @@ class Jobs:
             )
             if moved:
                 await _event(connection, job_id, at, finish.state.value, finish.detail)
+                fault("finish.in_transaction")
                 if counts is not None:
                     await _bill(connection, job_id, at, counts, finish.cost_micro_dollars)
+        fault("finish.committed")
         return moved
 
     async def event(self, job_id: JobId, at: float, kind: str, detail: str) -> None:
@@ -370,16 +417,16 @@ class Jobs:
     # -- shared ---------------------------------------------------------------------------------
 
     async def _one(self, query: sa.Select[Any]) -> Job | None:
-        async with self._reader.connect() as connection:
-            row = (await connection.execute(query)).mappings().first()
+        row = await self._reader.row(query)
         return None if row is None else _job(row)
 
 
-def _ids_of(org_id: OrgId, page: Page) -> sa.CompoundSelect[Any]:
+def _ids_of(org_id: OrgId, page: Page, *, merges: bool) -> sa.CompoundSelect[Any]:
     """Select a page's ids in the order of the list, from the indexes alone.
 
     One branch a state, because then each branch is in order already and the database merges them:
-    `state IN (…)` would step over every job of the tenant to reach a late page of a few.
+    `state IN (…)` would step over every job of the tenant to reach a late page of a few. Postgres
+    does not merge but sorts them; there each branch gives no more than the page can need.
     """
     columns = tables.jobs.c
     mine = sa.select(columns.created_at, columns.id).where(columns.org_id == org_id)
@@ -388,9 +435,15 @@ def _ids_of(org_id: OrgId, page: Page) -> sa.CompoundSelect[Any]:
     branches = [mine]
     if page.states is not None:
         branches = [mine.where(columns.state == state.value) for state in sorted(page.states)]
+    offset = page.offset if page.before is None else 0
+    if not merges and len(branches) > 1:
+        newest = (columns.created_at.desc(), columns.id.desc())
+        branches = [
+            sa.select(branch.order_by(*newest).limit(offset + page.limit).subquery())
+            for branch in branches
+        ]
     merged = sa.union_all(*(branches or [mine.where(sa.false())]))
     order = (merged.selected_columns.created_at.desc(), merged.selected_columns.id.desc())
-    offset = page.offset if page.before is None else 0
     return merged.order_by(*order).limit(page.limit).offset(offset)
 
 
@@ -411,6 +464,14 @@ async def _move(
         tables.jobs.update().where(*guards).values(state=to.value, **values)
     )
     return changed.rowcount == 1
+
+
+def _insert(job: Job) -> sa.Insert:
+    row = msgspec.structs.asdict(job) | {
+        "payload": msgspec.json.encode(job.payload).decode(),
+        "counts": None,
+    }
+    return tables.jobs.insert().values(**row)
 
 
 async def _event(

@@ -3,10 +3,13 @@
 from pathlib import Path
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine
 
-from penstock.store.database import migrate, open_sqlite
+from penstock.store.connections import Connections
+from penstock.store.database import migrate, open_engine_sqlite, open_sqlite
+from penstock.store.glance import Glance
 from penstock.store.jobs import Jobs
+from penstock.store.location import ENGINE_FILE, Location
+from penstock.store.postgres import open_engine_postgres, open_postgres
 from penstock.store.tenants import Tenants
 from penstock.store.workers import Workers
 
@@ -14,24 +17,33 @@ from penstock.store.workers import Workers
 class Store:
     """Everything that survives a restart, except bytes."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: Connections) -> None:
         self._engine = engine
         self.jobs = Jobs(engine)
         self.tenants = Tenants(engine)
         self.workers = Workers(engine)
 
     @classmethod
-    def open(cls, path: Path) -> "Store":
-        """Migrate the SQLite file at `path` and open it; blocks, so call it at start-up only."""
-        migrate(path)
-        return cls(open_sqlite(path))
+    def open(cls, location: Location) -> "Store":
+        """Migrate the database and open it; blocks, so call it at start-up only."""
+        migrate(location)
+        if isinstance(location, Path):
+            # A write waits there for the writers before it, for as long as the disk needs.
+            return cls(Connections(open_sqlite(location), glance=Glance(location)))
+        return cls(Connections(open_postgres(location), seconds_max=location.seconds_max))
 
     async def ping(self) -> None:
         """Raise if the database does not answer; it takes no lock, a long write is no outage."""
-        reader = self._engine.execution_options(penstock_readonly=True)
-        async with reader.connect() as connection:
+        async with self._engine.for_reading().connect() as connection:
             await connection.execute(sa.select(1))
 
     async def close(self) -> None:
         """Close all connections."""
         await self._engine.dispose()
+
+
+def engine_database(location: Location) -> sa.Engine:
+    """Return the database of the workflow engine that belongs to this store."""
+    if isinstance(location, Path):
+        return open_engine_sqlite(location.with_name(ENGINE_FILE))
+    return open_engine_postgres(location)

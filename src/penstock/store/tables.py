@@ -90,6 +90,7 @@ jobs = sa.Table(
     sa.Column("cost_micro_dollars", sa.BigInteger),
     sa.Column("output_bytes", sa.BigInteger),
     sa.Column("output_sha256", sa.Text),
+    sa.Column("output_name", sa.Text),
     sa.Column("error_code", sa.Text),
     sa.Column("error_message", sa.Text),
     sa.CheckConstraint(f"state IN ({_STATES})", name="state_known"),
@@ -148,7 +149,37 @@ ledger = sa.Table(
     sa.Column("micro_dollars", sa.BigInteger),
     # Append-only and unique, so that no replay can bill an attempt twice.
     sa.UniqueConstraint("job_id", "attempt", "kind", name="uq_ledger_entry"),
+    sa.CheckConstraint(
+        "lines >= 0 AND prompt_tokens >= 0 AND output_tokens >= 0 AND micro_dollars >= 0",
+        name="never_negative",
+    ),
 )
+
+for _dialect, _statement in (
+    (
+        "sqlite",
+        """CREATE TRIGGER ledger_keeps_entries BEFORE UPDATE ON ledger
+        BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END""",
+    ),
+    (
+        "sqlite",
+        """CREATE TRIGGER ledger_drops_nothing BEFORE DELETE ON ledger
+        BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END""",
+    ),
+    (
+        "postgresql",
+        """CREATE FUNCTION refuse_ledger_change() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'the ledger is append-only'; END $$""",
+    ),
+    (
+        "postgresql",
+        """CREATE TRIGGER ledger_keeps_entries BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger
+        FOR EACH STATEMENT EXECUTE FUNCTION refuse_ledger_change()""",
+    ),
+):
+    # The migrations say the same in the same words; a test compares.
+    _made = sa.DDL(_statement)  # type: ignore[no-untyped-call]  # SQLAlchemy has no types there
+    sa.event.listen(ledger, "after_create", _made.execute_if(dialect=_dialect))
 
 workers = sa.Table(
     "workers",

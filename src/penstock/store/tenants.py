@@ -1,12 +1,18 @@
 """Organisations, users, memberships and API keys."""
 
+from typing import Final
+
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core.job import OrgId
 from penstock.store import tables
+from penstock.store.connections import Connections
 from penstock.store.database import typed
+
+MAKING_LOCK: Final = 0x70656E73_74656E61
+"""Any number that nobody else takes: advisory locks of Postgres have no names."""
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,9 +32,9 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
 class Tenants:
     """Queries on who may do what; one instance per engine."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: Connections) -> None:
         self._engine = engine
-        self._reader = engine.execution_options(penstock_readonly=True)
+        self._reader = engine.for_reading()
 
     async def has_keys(self) -> bool:
         """Return whether any key was ever made; a server without one is new."""
@@ -39,6 +45,7 @@ class Tenants:
     async def ensure_org(self, org_id: OrgId, name: str, at: float) -> None:
         """Create the organisation unless it exists."""
         async with self._engine.begin() as connection:
+            await _make_alone(connection)
             found = await connection.execute(
                 sa.select(tables.orgs.c.id).where(tables.orgs.c.id == org_id)
             )
@@ -50,6 +57,7 @@ class Tenants:
     async def ensure_user(self, user_id: str, org_id: OrgId, role: str, at: float) -> None:
         """Create the user and the membership unless they exist."""
         async with self._engine.begin() as connection:
+            await _make_alone(connection)
             found = await connection.execute(
                 sa.select(tables.users.c.id).where(tables.users.c.id == user_id)
             )
@@ -68,17 +76,26 @@ class Tenants:
                     tables.memberships.insert().values(org_id=org_id, user_id=user_id, role=role)
                 )
 
+    async def put_first_key(self, key: Key) -> bool:
+        """Store the key if it is the very first; of processes that try at once one gets True."""
+        async with self._engine.begin() as connection:
+            await _make_alone(connection)
+            found = await connection.execute(sa.select(tables.keys.c.id).limit(1))
+            if found.first() is not None:
+                return False
+            await connection.execute(tables.keys.insert().values(**msgspec.structs.asdict(key)))
+            return True
+
     async def put_key(self, key: Key) -> None:
         """Store a key, in place of one with the same id."""
         async with self._engine.begin() as connection:
+            await _make_alone(connection)
             await connection.execute(tables.keys.delete().where(tables.keys.c.id == key.id))
             await connection.execute(tables.keys.insert().values(**msgspec.structs.asdict(key)))
 
     async def key(self, key_id: str) -> Key | None:
         """Return the key by its public id, revoked and expired ones too."""
-        async with self._reader.connect() as connection:
-            query = sa.select(tables.keys).where(tables.keys.c.id == key_id)
-            row = (await connection.execute(query)).mappings().first()
+        row = await self._reader.row(sa.select(tables.keys).where(tables.keys.c.id == key_id))
         return None if row is None else typed(row, Key)
 
     async def keys(self) -> list[Key]:
@@ -112,3 +129,13 @@ class Tenants:
         )
         async with self._reader.connect() as connection:
             return (await connection.execute(query)).first() is not None
+
+
+async def _make_alone(connection: AsyncConnection) -> None:
+    """Let nobody else make something of ours until the end of the transaction.
+
+    Between a look and an insert another process could insert the same; on SQLite it cannot, because
+    a transaction that may write is alone from its beginning.
+    """
+    if connection.dialect.name != "sqlite":
+        await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MAKING_LOCK)))
