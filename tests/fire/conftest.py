@@ -1,0 +1,31 @@
+"""One server and one emulator for each file: each journey has its own jobs."""
+
+from collections.abc import Iterator
+
+import pytest
+from tests.journeys.service import Service
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A running pair with waits that suit faults: what is lost is given up within seconds."""
+    pair = Service(
+        tmp_path_factory.mktemp("fire"),
+        speed=4000,
+        PENSTOCK_TIMING_SETTLE_SECONDS="0.5",
+        PENSTOCK_TIMING_FENCE_SECONDS="0.2",
+        PENSTOCK_TIMING_COLLECT_SECONDS="4",
+        PENSTOCK_TIMING_LOST_SECONDS="1",
+    )
+    try:
+        pair.start_emulator()
+        pair.start_server()
+        yield pair
+    finally:
+        pair.close()
+
+
+@pytest.fixture(autouse=True)
+def no_rules(service: Service) -> None:
+    """Each journey begins without fault rules."""
+    service.drop_rules()
