@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from penstock.blobs.local import LocalBlobs
 from penstock.blobs.part import Part
 from penstock.blobs.spool import INPUT, INPUT_INDEX, Spool
 from penstock.core.job import JobId, tag_of
@@ -29,7 +30,7 @@ from penstock.core.line import LineKey
 from penstock.core.models import SEED_CATALOGUE
 from penstock.ingest.index import pack_rows
 from penstock.lifecycle.collector import Conclude
-from penstock.lifecycle.gather import Gather
+from penstock.lifecycle.gather import Files, Gather
 from penstock.lifecycle.merge import Missing
 
 JOB: Final = JobId("req_bench")
@@ -183,7 +184,13 @@ async def collect(folder: Path, lines: int) -> dict[str, Any]:
     late: list[float] = []
     ticking = asyncio.create_task(tick(late))
     begun, spent = time.perf_counter(), time.process_time()
-    async with Gather(spool, JOB, bytes_in, PRICE, asyncio.Semaphore(1)) as gather:
+    files = Files(
+        spool=spool,
+        blobs=LocalBlobs(spool),
+        input_path=spool.path(JOB, INPUT),
+        index_path=spool.path(JOB, INPUT_INDEX),
+    )
+    async with Gather(files, JOB, bytes_in, PRICE, asyncio.Semaphore(1)) as gather:
         for block in blocks_of(folder / "rows"):
             await gather.feed(block)
         gather.end_shard()

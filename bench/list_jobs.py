@@ -29,8 +29,9 @@ from penstock.core.job import new_job_id
 from penstock.core.state import JobState, states_of
 from penstock.settings import build, emulator_values
 from penstock.store.jobs import Page
+from penstock.store.location import DATABASE_FILE
 from penstock.store.store import Store
-from penstock.wiring import DATABASE_FILE, DEFAULT_ORG, DEFAULT_USER, Server
+from penstock.wiring import DEFAULT_ORG, DEFAULT_USER, Server
 from processes import NOBODY, Process, machine, started
 
 GOAL_MS: Final = 20.0

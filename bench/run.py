@@ -36,6 +36,7 @@ BENCHMARKS: Final = {
     "submit_latency": ["submit_latency.py"],
     "jobs_per_second": ["jobs_per_second.py"],
     "growth": ["growth.py"],
+    "takeover": ["takeover.py"],
 }
 
 

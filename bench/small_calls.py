@@ -2,7 +2,9 @@
 
 Prints one JSON object. The server is a process, the caller is one (bench/caller.py), and so they
 share the cores of this machine. `healthz` is a route that asks no database: the floor of the HTTP
-stack. Uploads end in a server whose emulator is gone, so nothing but the uploads disturbs.
+stack. Uploads end in a server whose emulator is gone, so nothing but the uploads disturbs. While
+they run, a bare server (bench/echo_server.py) is called in its turn: what its answers take is the
+machine's floor, because callers, senders and receivers share the cores.
 """
 
 import argparse
@@ -16,12 +18,14 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 from call import REQUESTS, Call, send_file, spread
-from processes import Process, emulator, machine, penstock
+from processes import Process, emulator, machine, penstock, started
 from whole_job import write_input
 
+ECHO: Final = [sys.executable, str(Path(__file__).with_name("echo_server.py"))]
 CALLER: Final = [sys.executable, str(Path(__file__).with_name("caller.py"))]
 JOBS: Final = 60
 """More than the 50 of a page."""
@@ -68,8 +72,13 @@ async def fill(server: Process) -> str:
     return str(record["request_id"])
 
 
-def during_uploads(server: Process, path: str, file: Path, uploads: int) -> dict[str, Any]:
-    """Call at a steady rate while several uploads of this file run, until the first one ends."""
+def during_uploads(
+    server: Process, called: Process, path: str, file: Path, uploads: int
+) -> dict[str, Any]:
+    """Call one server steadily while several uploads of this file into another run.
+
+    Until the first upload ends.
+    """
     spans: list[tuple[float, float]] = []
     first = threading.Event()
 
@@ -82,7 +91,7 @@ def during_uploads(server: Process, path: str, file: Path, uploads: int) -> dict
             first.set()
 
     threads = [threading.Thread(target=upload) for _ in range(uploads)]
-    command = [*arguments(server, path), "--until-stdin-ends", "--per-second", str(PER_SECOND)]
+    command = [*arguments(called, path), "--until-stdin-ends", "--per-second", str(PER_SECOND)]
     command += ["--connections", str(CLIENTS)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as caller:
         # The caller's interpreter starts before the uploads, so that it sees all of them.
@@ -124,18 +133,35 @@ def measure(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
     file = folder / "input.jsonl"
     write_input(file, given.upload_mb * 1_000_000 // LINE_BYTES, LINE_BYTES)
     result: dict[str, Any] = {}
-    with filled_server(folder) as (server, job_id):
+    with filled_server(folder) as (server, job_id), _echo(folder) as echo:
         paths = {"get": f"{REQUESTS}/{job_id}", "list": REQUESTS, "healthz": "/healthz"}
         for name, path in paths.items():
             for connections in (1, 16):
                 figures = called(server, path, connections, given.seconds)
                 result[f"{name}_{connections}"] = figures
-        for uploads in (1, 2):
-            result[f"get_during_{uploads}_uploads"] = during_uploads(
-                server, paths["get"], file, uploads
-            )
-    during = result["get_during_2_uploads"]
-    return machine(**result, goal_p99_ms=GOAL_P99_MS, goal_is_met=during["p99_ms"] <= GOAL_P99_MS)
+        for uploads in (1, 2, 2, 2):
+            for name, called_server in (("floor", echo), ("get", server)):
+                figures = during_uploads(server, called_server, paths["get"], file, uploads)
+                result.setdefault(f"{name}_during_{uploads}_uploads", []).append(figures)
+    slowest = {name: _p99(result[f"{name}_during_2_uploads"]) for name in ("floor", "get")}
+    return machine(
+        **result,
+        floor_p99_ms=slowest["floor"],
+        get_p99_ms=slowest["get"],
+        goal_p99_ms=GOAL_P99_MS,
+        goal_is_met=slowest["get"] <= GOAL_P99_MS,
+    )
+
+
+def _p99(rounds: list[dict[str, Any]]) -> float:
+    """Return the p99 of the middle round: one hiccup of the machine is no figure."""
+    return float(median(each["p99_ms"] for each in rounds))
+
+
+@contextmanager
+def _echo(folder: Path) -> Iterator[Process]:
+    with started(ECHO, folder / "echo.log", 2) as process:
+        yield process
 
 
 def main() -> None:
