@@ -2,18 +2,41 @@
 
 When the caller of a statement is cancelled, the connection is closed. But SQLite keeps a closed one
 alive as long as one of its statements is, and Python keeps that until the garbage collector comes
-by: meanwhile its transaction holds up every other writer. So it is rolled back first.
+by: meanwhile its transaction, or a query that was not read to its end, holds up every other writer.
+So the statements are ended and the transaction is rolled back first.
 """
 
 import asyncio
 import sqlite3
+import weakref
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import aiosqlite
 
 _ROWS_AT_ONCE: Final = 64
 """The driver's own default."""
+
+
+class _Tidy(sqlite3.Connection):
+    """A connection that knows its cursors."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, check_same_thread=False)
+        self._cursors: weakref.WeakSet[sqlite3.Cursor] = weakref.WeakSet()
+
+    def cursor(self, factory: Any = sqlite3.Cursor) -> Any:  # noqa: ANN401  # two overloads
+        """Return a new cursor; the driver's short cuts come by here, too."""
+        made = super().cursor(factory)
+        self._cursors.add(made)
+        return made
+
+    def undo(self) -> None:
+        """End all statements and the transaction."""
+        for cursor in list(self._cursors):
+            cursor.close()
+        if self.in_transaction:
+            self.rollback()
 
 
 class Closing(aiosqlite.Connection):
@@ -34,13 +57,13 @@ class Closing(aiosqlite.Connection):
         self._tx.put_nowait((None, self._undo))
 
     def _undo(self) -> None:
-        if self._connection is not None and self._connection.in_transaction:
-            self._connection.rollback()
+        if isinstance(self._connection, _Tidy):
+            self._connection.undo()
 
 
 async def connect(path: Path) -> aiosqlite.Connection:
     """Open a file."""
-    connection = Closing(lambda: sqlite3.connect(path, check_same_thread=False), _ROWS_AT_ONCE)
+    connection = Closing(lambda: _Tidy(path), _ROWS_AT_ONCE)
     # A thread of a connection that somebody forgot must not keep the process alive.
     connection._thread.daemon = True  # noqa: SLF001  # as SQLAlchemy does it
     return await connection
