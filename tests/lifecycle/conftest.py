@@ -1,16 +1,19 @@
 """The world of the steps, fresh for each test."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from tests.emulator.driver import Emulator, MovableClock
+from tests.emulator.driver import settings as emulator_settings
 from tests.fake_clock import START
 from tests.lifecycle.fakes import World
 
 from penstock.blobs.spool import Spool
 from penstock.core.job import Job, OrgId
+from penstock.emulator.server import running
 from penstock.store.store import Store
 
 
@@ -37,3 +40,14 @@ async def quick_store(tmp_path: Path, template_database: bytes) -> AsyncIterator
 def world(quick_store: Store, spool: Spool, new_job: Callable[..., Job]) -> World:
     """A real store and spool, a fake bucket and provider, and a clock with a timetable."""
     return World(quick_store.jobs, spool, new_job)
+
+
+@pytest.fixture
+def emulator(world: World, tmp_path: Path) -> Iterator[Emulator]:
+    """A real emulator that lives by the clock of the steps."""
+    given = emulator_settings(tmp_path / "emulator")
+    given.data_dir.parent.mkdir()
+    with running(given, clock=world.clock.now) as url:
+        made = Emulator(url, MovableClock(), tmp_path / "emulator" / "events.jsonl")
+        with made.http:
+            yield made

@@ -1,8 +1,7 @@
 """collect: from the provider's folder in a real emulator to the output, the state and the books."""
 
 import hashlib
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
@@ -10,8 +9,7 @@ import msgspec
 import orjson
 import pytest
 import sqlalchemy as sa
-from tests.emulator.driver import Emulator, MovableClock
-from tests.emulator.driver import settings as emulator_settings
+from tests.emulator.driver import Emulator
 from tests.lifecycle.fakes import (
     CANCELLED,
     FAILED,
@@ -31,7 +29,6 @@ from penstock.blobs.bucket import Bucket
 from penstock.clock import SystemClock
 from penstock.core.job import Counts, Job, StopReason
 from penstock.core.state import JobState
-from penstock.emulator.server import running
 from penstock.errors import ProviderUnreachable
 from penstock.lifecycle.collect import collect
 from penstock.lifecycle.ports import Ports
@@ -46,17 +43,6 @@ from penstock.store.store import Store
 
 EXPIRED = "JOB_STATE_EXPIRED"
 FOLDER = "out/x/prediction-model-1"
-
-
-@pytest.fixture
-def emulator(world: World, tmp_path: Path) -> Iterator[Emulator]:
-    """A real emulator that lives by the clock of the steps."""
-    given = emulator_settings(tmp_path / "emulator")
-    given.data_dir.parent.mkdir()
-    with running(given, clock=world.clock.now) as url:
-        made = Emulator(url, MovableClock(), tmp_path / "emulator" / "events.jsonl")
-        with made.http:
-            yield made
 
 
 @pytest.fixture

@@ -1,15 +1,13 @@
 """The steps over object storage, and collectors that come too late; on a real emulator."""
 
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import httpx2
 import msgspec
 import pytest
 from tests.blobs.places import all_of, names_of, opened
-from tests.emulator.driver import Emulator, MovableClock
-from tests.emulator.driver import settings as emulator_settings
+from tests.emulator.driver import Emulator
 from tests.lifecycle.fakes import NAME, SUCCEEDED, World, index_rows, input_of, row_of
 
 from penstock.blobs.bucket import Bucket
@@ -17,7 +15,6 @@ from penstock.blobs.spool import INPUT, INPUT_INDEX
 from penstock.clock import SystemClock
 from penstock.core.job import Job
 from penstock.core.state import JobState
-from penstock.emulator.server import running
 from penstock.ingest.index import pack_rows
 from penstock.lifecycle.collect import collect
 from penstock.lifecycle.ports import Ports
@@ -31,17 +28,6 @@ from penstock.store.jobs import Finish, Jobs
 
 FOLDER = "out/x/prediction-model-1"
 ROOT = "penstock/blobs/jobs"
-
-
-@pytest.fixture
-def emulator(world: World, tmp_path: Path) -> Iterator[Emulator]:
-    """A real emulator that lives by the clock of the steps."""
-    given = emulator_settings(tmp_path / "emulator")
-    given.data_dir.parent.mkdir()
-    with running(given, clock=world.clock.now) as url:
-        made = Emulator(url, MovableClock(), tmp_path / "emulator" / "events.jsonl")
-        with made.http:
-            yield made
 
 
 @pytest.fixture

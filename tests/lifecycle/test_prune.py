@@ -1,18 +1,15 @@
 """prune: bytes without a row go, everything else stays."""
 
 import logging
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import pytest
 from tests.blobs.places import names_of, opened
-from tests.emulator.driver import Emulator, MovableClock
-from tests.emulator.driver import settings as emulator_settings
+from tests.emulator.driver import Emulator
 from tests.lifecycle.fakes import Steps, Stopped, World, input_of, store_input
 
 from penstock.blobs.spool import INPUT, INPUT_INDEX, OUTPUT
 from penstock.core.job import Job, JobId
-from penstock.emulator.server import running
 from penstock.lifecycle.ports import Ports
 from penstock.lifecycle.prune import ORPHANS_MAX, ROWS, keep_pruned, prune_orphans
 from penstock.settings import Timing
@@ -106,20 +103,9 @@ async def put(world: World, job: Job, *names: str) -> None:
 
 
 @pytest.fixture
-def stored(world: World, tmp_path: Path) -> Iterator[Emulator]:
-    """A Cloud Storage that stamps its objects with the time of the test."""
-    given = emulator_settings(tmp_path / "emulator")
-    given.data_dir.parent.mkdir()
-    with running(given, clock=world.clock.now) as url:
-        made = Emulator(url, MovableClock(), tmp_path / "emulator" / "events.jsonl")
-        with made.http:
-            yield made
-
-
-@pytest.fixture
-async def shared(world: World, stored: Emulator) -> AsyncIterator[World]:
+async def shared(world: World, emulator: Emulator) -> AsyncIterator[World]:
     """A world whose blobs lie there."""
-    async with opened("gs", stored.url, "prune", world.spool) as blobs:
+    async with opened("gs", emulator.url, "prune", world.spool) as blobs:
         world.blobs = blobs
         yield world
 
@@ -191,12 +177,12 @@ async def test_a_start_prunes_nothing_that_is_shared(shared: World) -> None:
 
 
 async def test_a_look_that_fails_is_not_the_last(
-    shared: World, stored: Emulator, caplog: pytest.LogCaptureFixture
+    shared: World, emulator: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The storage was away once; an hour later the orphan goes."""
     await put(shared, shared.make(id="req_orphan"), INPUT)
     shared.clock.advance(DAY)
-    stored.rule(when={"call": "object_list"}, then={"status": 403}, times=1)
+    emulator.rule(when={"call": "object_list"}, then={"status": 403}, times=1)
     with caplog.at_level(logging.ERROR):
         await looks(shared, 2)
     assert "trying again" in caplog.text
