@@ -136,8 +136,8 @@ class World:
         end = self.begun + STORM_SECONDS + REST_SECONDS
         while self.scheduler.time < end and not self._at_rest():
             self.scheduler.run(self.scheduler.time + 60.0)
-        # Whoever is still frozen wakes up, and late creates find out whether they have an input.
-        self.scheduler.run(max(self._last_thaw(), self.scheduler.time) + 30.0)
+        # Late creates find out whether they have an input.
+        self.scheduler.run(self.scheduler.time + 30.0)
         self.rest_at = self.scheduler.time
         self._end()
         self.scheduler.time += 2000.0
@@ -155,6 +155,9 @@ class World:
         self.scheduler.at(self.scheduler.time + seconds, self._process, Handle(act, args))
 
     def _at_rest(self) -> bool:
+        # Whoever is frozen may wake up with a submission that it is about to commit.
+        if self._last_thaw() > self.scheduler.time:
+            return False
         done = set(self.acked.values())
         return len(done) == JOBS and all(job.state in TERMINAL for job in self.jobs.rows.values())
 
