@@ -14,6 +14,7 @@ from typing import Final
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from penstock.directory import sync_directory
 from penstock.errors import ConfigurationError
 from penstock.settings import Secret
 
@@ -68,9 +69,5 @@ def _of_file(path: Path) -> Secret:
         file.flush()
         os.fsync(file.fileno())
     # Without its name the file is lost in a power cut, and with it every key and link.
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_directory(path.parent)
     return Secret(text)

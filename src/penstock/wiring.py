@@ -26,7 +26,6 @@ from penstock.api.uploads import Uploads
 from penstock.blobs.bucket import Bucket
 from penstock.blobs.fetch import Web
 from penstock.blobs.open import Access, open_blobs, place_of
-from penstock.blobs.part import make_directory
 from penstock.blobs.partial import Partials
 from penstock.blobs.room import Room, RoomLimits
 from penstock.blobs.source import Sources
@@ -36,6 +35,7 @@ from penstock.blobs.store import Blobs
 from penstock.clock import Clock, SystemClock
 from penstock.core.job import OrgId
 from penstock.core.key import key_id_of, new_key
+from penstock.directory import make_directory
 from penstock.errors import ConfigurationError
 from penstock.keyring import Keyring, Purpose
 from penstock.lifecycle.accept import Phase
@@ -283,10 +283,8 @@ def _ports(ground: Ground, watch: CancelWatch) -> Ports:
 
 def _sources(ground: Ground) -> Sources:
     settings = ground.settings
-    allowed = AllowList(settings.sources_allowed)
-    for folder in _own_folders(settings):
-        # Refuses what would let everybody read the jobs of all.
-        AllowList(settings.sources_allowed, private=folder)
+    # Refuses what would let everybody read the jobs of all.
+    allowed = AllowList(settings.sources_allowed, private=_own_folders(settings))
     web = Web(settings.limits, ground.clock, ssl.create_default_context())
     return Sources(allowed, ground.bucket, web)
 

@@ -226,14 +226,15 @@ def test_without_a_list_nothing_is_allowed() -> None:
         ("gs://own/", "inputs and outputs of all jobs"),
         ("gs://own/penstock/", "inputs and outputs of all jobs"),
         ("gs://own/penstock/req_1/", "inputs and outputs of all jobs"),
+        ("gs://blobs/", "inputs and outputs of all jobs in gs://blobs/jobs/"),
     ],
 )
 def test_a_wrong_entry_stops_the_start(entry: str, why: str) -> None:
-    """An entry that is no address, not safe, or opens the server's own folder is named."""
+    """An entry that is no address, not safe, or opens one of the server's own folders is named."""
     with pytest.raises(ConfigurationError, match=why):
-        AllowList([entry], private="gs://own/penstock/")
+        AllowList([entry], private=["gs://own/penstock/", "gs://blobs/jobs/"])
 
 
 def test_a_neighbour_of_our_own_folder_may_be_listed() -> None:
     """One bucket may hold both, in folders beside each other."""
-    AllowList(["gs://own/inputs/", "gs://other/"], private="gs://own/penstock/")
+    AllowList(["gs://own/inputs/", "gs://other/"], private=["gs://own/penstock/"])

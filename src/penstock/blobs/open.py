@@ -24,7 +24,7 @@ from penstock.clock import Clock
 from penstock.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig  # not there at run time
+    from obstore.store import AzureConfig, ClientConfig, S3Config  # not there at run time
 
 _PLACE: Final = re.compile(
     r"(?P<scheme>gs|s3|az)://(?P<bucket>[a-z0-9][a-z0-9._-]{1,221})(?P<prefix>(/[\w.=-]+)*)/?",
@@ -99,27 +99,12 @@ def _sealed(place: Place, access: Access) -> Sealed:
 
 def _s3(place: Place, endpoint: str, client: "ClientConfig") -> S3Store:
     # S3 compares each part with its SHA-256 before it stores it.
+    config: S3Config = {"checksum_algorithm": "SHA256"}
     if endpoint:
-        return S3Store(
-            place.bucket,
-            config={"checksum_algorithm": "SHA256", "endpoint": endpoint},
-            client_options=client,
-            retry_config=RETRY,
-        )
-    return S3Store(
-        place.bucket,
-        config={"checksum_algorithm": "SHA256"},
-        client_options=client,
-        retry_config=RETRY,
-    )
+        config["endpoint"] = endpoint
+    return S3Store(place.bucket, config=config, client_options=client, retry_config=RETRY)
 
 
 def _azure(place: Place, endpoint: str, client: "ClientConfig") -> AzureStore:
-    if endpoint:
-        return AzureStore(
-            place.bucket,
-            config={"endpoint": endpoint},
-            client_options=client,
-            retry_config=RETRY,
-        )
-    return AzureStore(place.bucket, client_options=client, retry_config=RETRY)
+    config: AzureConfig = {"endpoint": endpoint} if endpoint else {}
+    return AzureStore(place.bucket, config=config, client_options=client, retry_config=RETRY)

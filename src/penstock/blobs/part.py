@@ -58,27 +58,6 @@ class Part:
         self.path.unlink(missing_ok=True)
 
 
-def sync_directory(path: Path) -> None:
-    """Make durable which names the directory has; a rename is not until then."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def make_directory(path: Path) -> None:
-    """Make a directory, and those above it that are missing; their names are durable then.
-
-    What is synced within a directory is lost with its name.
-    """
-    if path.is_dir():
-        return
-    make_directory(path.parent)
-    path.mkdir(exist_ok=True)
-    sync_directory(path.parent)
-
-
 def storage_full(error: OSError) -> StorageFull:
     """Return our error for one of the disk."""
     return StorageFull(

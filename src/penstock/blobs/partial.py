@@ -22,8 +22,8 @@ from typing import IO, Final
 
 import msgspec
 
-from penstock.blobs.part import make_directory
 from penstock.core.job import JobId, OrgId
+from penstock.directory import make_directory, sync_directory
 from penstock.errors import StorageFull
 from penstock.fault import fault
 
@@ -98,7 +98,7 @@ class Partials:
                 file.flush()
                 os.fsync(file.fileno())
             new.rename(target)
-            self._sync_folder()
+            sync_directory(self._folder)
         except OSError as error:
             raise _full(error) from error
         self._known[partial.id] = partial
@@ -116,7 +116,7 @@ class Partials:
         """Remove an upload and its bytes; nothing happens if it is gone already."""
         # The state first: bytes without a state are removed at the next start.
         (self._folder / f"{upload_id}{_STATE}").unlink(missing_ok=True)
-        self._sync_folder()
+        sync_directory(self._folder)
         self.path(upload_id).unlink(missing_ok=True)
         self._known.pop(upload_id, None)
 
@@ -149,13 +149,6 @@ class Partials:
             if partial.id == path.stem and (partial.is_finished or size >= partial.offset):
                 return partial
         return None
-
-    def _sync_folder(self) -> None:
-        descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 class Tail:

@@ -95,14 +95,15 @@ class SourceUri(msgspec.Struct, frozen=True, kw_only=True):
 class AllowList:
     """What the operator allows; nothing unless something is listed.
 
-    `private` is the server's own folder, in which all tenants' inputs and outputs lie.
+    `private` are the server's own folders, in which all tenants' inputs and outputs lie.
     """
 
-    def __init__(self, entries: Sequence[str], private: str | None = None) -> None:
+    def __init__(self, entries: Sequence[str], private: Sequence[str] = ()) -> None:
         self.entries = tuple(_entry(text) for text in entries)
-        own = None if private is None else parse(private)
-        for entry in self.entries:
-            if own is not None and (entry.covers(own) or own.covers(entry)):
+        for own in map(parse, private):
+            for entry in self.entries:
+                if not (entry.covers(own) or own.covers(entry)):
+                    continue
                 raise ConfigurationError(
                     f"{SETTING} has {entry.shown!r}, with which everybody could read the inputs "
                     f"and outputs of all jobs in {own.shown}.",

@@ -15,8 +15,9 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Final
 
-from penstock.blobs.part import Part, make_directory, sync_directory
+from penstock.blobs.part import Part
 from penstock.blobs.room import DiskUse
+from penstock.directory import make_directory, sync_directory
 from penstock.errors import BlobMissing
 from penstock.fault import fault
 

@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 from penstock.api.auth import Authenticator
-from penstock.blobs.part import make_directory
 from penstock.clock import SystemClock
 from penstock.core.key import new_key
+from penstock.directory import make_directory
 from penstock.errors import ConfigurationError, NotFound
 from penstock.keyring import Keyring, Purpose
 from penstock.settings import load

@@ -183,11 +183,6 @@ class Jobs:
         async with self._reader.connect() as connection:
             return {JobId(row[0]) for row in await connection.execute(query)}
 
-    async def all_ids(self) -> set[str]:
-        """Return the ids of all jobs, to find bytes that belong to none."""
-        async with self._reader.connect() as connection:
-            return {row[0] for row in await connection.execute(sa.select(tables.jobs.c.id))}
-
     async def kept(self, job_ids: Sequence[str]) -> dict[str, Kept]:
         """Return what is known of these jobs' files, by id; jobs without a row are not in it."""
         columns = tables.jobs.c
