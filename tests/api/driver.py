@@ -6,13 +6,14 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import msgspec
+import sqlalchemy as sa
 from starlette.applications import Starlette
 from tests.fake_clock import START
 
@@ -43,7 +44,8 @@ from penstock.core.models import DEFAULT_MODEL, SEED_CATALOGUE
 from penstock.core.state import JobState
 from penstock.receive.receiver import Receiver
 from penstock.receive.worker import serve
-from penstock.store.jobs import Finish
+from penstock.store import tables
+from penstock.store.jobs import Finish, Jobs
 from penstock.store.store import Store
 from penstock.store.tenants import Key
 
@@ -160,6 +162,21 @@ class InThread:
         """Threads end with their connections."""
 
 
+class Scripted(Jobs):
+    """Jobs that wait or fail around the commit when a test asks for it."""
+
+    before: Callable[[], Awaitable[None]] | None = None
+    after: Callable[[], Awaitable[None]] | None = None
+
+    async def add(self, job: Job) -> None:
+        """Commit the job between what the test wants."""
+        if self.before is not None:
+            await self.before()
+        await super().add(job)
+        if self.after is not None:
+            await self.after()
+
+
 class NoTime:
     """A clock for what needs none."""
 
@@ -189,6 +206,12 @@ def submission(input_data: str, **payload: object) -> dict[str, object]:
 def files(root: Path) -> list[str]:
     """Every file below a folder."""
     return [str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()]
+
+
+async def job_ids(store: Store) -> set[str]:
+    """The ids of all jobs, whoever owns them and however they ended."""
+    async with store._engine.connect() as connection:
+        return {row[0] for row in await connection.execute(sa.select(tables.jobs.c.id))}
 
 
 async def ended(

@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
-from tests.api.driver import BASE, Api, files, lines, submission
+from tests.api.driver import BASE, Api, files, job_ids, lines, submission
 from tests.wire import serving
 
 from penstock.api.app import create_app
@@ -125,4 +125,4 @@ async def test_a_disk_that_fills_up_stores_nothing(
     answer = await acme.post(f"{BASE}/requests", json=submission(lines(20_000)))
     assert (answer.status_code, answer.json()["code"]) == (507, "storage_full")
     assert files(tmp_path / "data") == []
-    assert await api.store.jobs.all_ids() == set()
+    assert await job_ids(api.store) == set()

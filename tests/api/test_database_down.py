@@ -1,20 +1,19 @@
 """The API while its database, a real Postgres, is down: nothing is promised, nothing is lost."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx2
 import pytest
-from tests.api.driver import BASE, Api, files, lines, submission
+from tests.api.driver import BASE, Api, Scripted, files, job_ids, lines, submission
 from tests.fake_clock import START, FakeClock
 from tests.postgres import PostgresServer
 
 from penstock.blobs.spool import Spool
-from penstock.core.job import Job, OrgId
+from penstock.core.job import OrgId
 from penstock.core.limits import Limits
 from penstock.settings import build
-from penstock.store.jobs import Jobs
 from penstock.store.location import location_of
 from penstock.store.store import Store
 
@@ -28,21 +27,6 @@ def own_server() -> Iterator[PostgresServer]:
         yield server
 
 
-class Troubled(Jobs):
-    """Jobs around whose commit something happens when a test asks for it."""
-
-    before: Callable[[], Awaitable[None]] | None = None
-    after: Callable[[], Awaitable[None]] | None = None
-
-    async def add(self, job: Job) -> None:
-        """Commit the job between what the test wants."""
-        if self.before is not None:
-            await self.before()
-        await super().add(job)
-        if self.after is not None:
-            await self.after()
-
-
 @pytest.fixture
 async def troubled(own_server: PostgresServer) -> AsyncIterator[Store]:
     """A store on that server, with a tenant."""
@@ -51,7 +35,7 @@ async def troubled(own_server: PostgresServer) -> AsyncIterator[Store]:
     )
     await store.tenants.ensure_org(OrgId("acme"), "acme", START)
     await store.tenants.ensure_user("acme-user", OrgId("acme"), "owner", START)
-    store.jobs = Troubled(store._engine)
+    store.jobs = Scripted(store._engine)
     yield store
     await store.close()
 
@@ -98,13 +82,13 @@ async def test_a_database_that_goes_down_before_the_commit_leaves_the_bytes(
     async def crash() -> None:
         await asyncio.to_thread(own_server.stop, "immediate")
 
-    assert isinstance(api.store.jobs, Troubled)
+    assert isinstance(api.store.jobs, Scripted)
     api.store.jobs.before = crash
     answer = await acme.post(f"{BASE}/requests", json=submission(lines(3)))
     await asyncio.to_thread(own_server.start)
     assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
     assert files(tmp_path / "data")
-    assert await api.store.jobs.all_ids() == set()
+    assert await job_ids(api.store) == set()
     assert api.accepted == 0
 
 
@@ -118,9 +102,9 @@ async def test_a_database_that_goes_down_after_the_commit_has_all_of_the_job(
         await asyncio.to_thread(own_server.start)
         raise OSError("the answer of the commit was lost")
 
-    assert isinstance(api.store.jobs, Troubled)
+    assert isinstance(api.store.jobs, Scripted)
     api.store.jobs.after = restart_and_fail
     answer = await acme.post(f"{BASE}/requests", json=submission(lines(3)))
     assert answer.status_code in {500, 503}
-    (job_id,) = await api.store.jobs.all_ids()
+    (job_id,) = await job_ids(api.store)
     assert any(job_id in name for name in files(tmp_path / "data"))

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 from backports import zstd
 from starlette.datastructures import Headers, QueryParams
-from tests.api.driver import BASE, Api, files, lines, submission
+from tests.api.driver import BASE, Api, files, job_ids, lines, submission
 
 from penstock.api.doors import JSONL_TYPES, read_head
 from penstock.blobs.spool import INPUT
@@ -88,7 +88,7 @@ async def send(
 
 async def nothing_stored(api: Api, tmp_path: Path) -> bool:
     """Whether there is neither a job nor a file."""
-    return not await api.store.jobs.all_ids() and not files(tmp_path / "data")
+    return not await job_ids(api.store) and not files(tmp_path / "data")
 
 
 @every_encoding

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from tests.api.driver import BASE, Api, ended, files, permit, submission
+from tests.api.driver import BASE, Api, ended, files, job_ids, permit, submission
 from tests.api.live import head_of, live, rest_of, until
 from tests.blobs.places import names_of, opened
 from tests.emulator.driver import Emulator, fresh_emulator
@@ -56,7 +56,7 @@ def break_store(emulator: Emulator, call: str, name: str = "*") -> None:
 async def is_clean(api: Api, tmp_path: Path) -> bool:
     """Whether neither row nor file is anywhere."""
     return (
-        not await api.store.jobs.all_ids()
+        not await job_ids(api.store)
         and not files(tmp_path / "data")
         and not await names_of(api.blobs)
     )
@@ -102,7 +102,7 @@ async def test_what_cannot_be_taken_back_is_left_to_prune(
     answer = await acme.post(f"{BASE}/requests", json=submission(GOOD))
     assert (answer.status_code, answer.json()["code"]) == (503, "blobs_unavailable")
     assert list((await names_of(api.blobs)).values()) == [[INPUT]]
-    assert not await api.store.jobs.all_ids()
+    assert not await job_ids(api.store)
 
 
 GOOD = '{"request": {"contents": [{"role": "user", "parts": [{"text": "a"}]}]}}\n'

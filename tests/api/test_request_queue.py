@@ -6,7 +6,7 @@ from typing import Any
 import httpx2
 import msgspec
 import pytest
-from tests.api.driver import BASE, Api, ended, files, lines, submission
+from tests.api.driver import BASE, Api, ended, files, job_ids, lines, submission
 from tests.fake_clock import START, FakeClock
 from tests.store.driver import rows
 
@@ -34,7 +34,7 @@ async def submit(client: httpx2.AsyncClient, body: object, base: str = BASE) -> 
 
 async def nothing_stored(api: Api, tmp_path: Path) -> bool:
     """Whether there is neither a job nor a file."""
-    return not await api.store.jobs.all_ids() and not files(tmp_path / "data")
+    return not await job_ids(api.store) and not files(tmp_path / "data")
 
 
 # -- submitting ----------------------------------------------------------------------------------

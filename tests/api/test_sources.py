@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.api.driver import BASE, TLS, Api, files, lines, no_bucket, permit
+from tests.api.driver import BASE, TLS, Api, files, job_ids, lines, no_bucket, permit
 from tests.blobs.file_server import Answer, file_server, ok
 from tests.fake_clock import FakeClock
 
@@ -42,7 +42,7 @@ class Pulling:
 
     async def is_clean(self) -> bool:
         """Whether nothing of a submission is left."""
-        return not files(self._data) and not await self.api.store.jobs.all_ids()
+        return not files(self._data) and not await job_ids(self.api.store)
 
 
 Make = Callable[..., Awaitable[Pulling]]
@@ -76,7 +76,7 @@ async def test_a_job_comes_from_an_address(pulling: Make) -> None:
     payload = {"model": DEFAULT_MODEL, "mine": 1, "input_uri": pair.url + "a.jsonl?Signature=s"}
     answer = await pair.submit({"model": "Gemini-batch-inference", "payload": payload})
     assert answer.status_code == 200
-    (job_id,) = await pair.api.store.jobs.all_ids()
+    (job_id,) = await job_ids(pair.api.store)
     job = await pair.api.store.jobs.load(job_id)
     assert job is not None
     assert (job.line_count, job.input_bytes) == (3, len(lines(3)))
@@ -130,7 +130,7 @@ async def test_a_compressed_source_is_read(pulling: Make, name: str, header: str
     pair = await pulling(always(body, *([header] if header else [])))
     answer = await pair.submit({"input_uri": pair.url + name})
     assert answer.status_code == 200
-    (job_id,) = await pair.api.store.jobs.all_ids()
+    (job_id,) = await job_ids(pair.api.store)
     job = await pair.api.store.jobs.load(job_id)
     assert job is not None
     assert job.line_count == 4
@@ -272,4 +272,4 @@ async def test_an_address_and_pieces_exclude_each_other(pulling: Make) -> None:
     where = begun.headers["location"]
     answer = await pair.client.patch(where, content=lines(1).encode(), headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (400, "ambiguous_input")
-    assert not await pair.api.store.jobs.all_ids()
+    assert not await job_ids(pair.api.store)

@@ -4,22 +4,21 @@ import asyncio
 import gzip
 import json
 import threading
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from pathlib import Path
 
 import httpx2
 import msgspec
 import pytest
-from tests.api.driver import BASE, Api, files, lines, submission
+from tests.api.driver import BASE, Api, Scripted, files, job_ids, lines, submission
 from tests.fake_clock import FakeClock
 
 from penstock.api.upload_fields import PARTIAL_TYPE
 from penstock.api.uploads import SWEEP_SECONDS, _undivided
 from penstock.blobs.partial import Partials
 from penstock.blobs.spool import INPUT, Spool
-from penstock.core.job import Job, JobId, new_job_id
+from penstock.core.job import JobId, new_job_id
 from penstock.core.limits import Limits
-from penstock.store.jobs import Jobs
 from penstock.store.store import Store
 
 URL = f"{BASE}/uploads"
@@ -204,7 +203,7 @@ async def test_a_finish_can_be_asked_again(acme: Client, api: Api, store: Store)
         again = await piece(acme, where, offset, content, "?1")
         assert (again.status_code, again.content) == (200, done.content)
     assert api.accepted == 1
-    assert len(await store.jobs.all_ids()) == 1
+    assert len(await job_ids(store)) == 1
 
 
 async def test_nothing_can_be_added_to_a_finished_upload(acme: Client) -> None:
@@ -239,7 +238,7 @@ async def test_a_finish_killed_before_the_commit_is_done_again(
     remembered(api, where, job_id)
     done = await piece(acme, where, len(GOOD), b"", "?1")
     assert done.json()["request_id"] == job_id
-    assert await store.jobs.all_ids() == {job_id}
+    assert await job_ids(store) == {job_id}
 
 
 async def test_a_finish_killed_after_the_commit_finds_its_job(
@@ -253,23 +252,8 @@ async def test_a_finish_killed_after_the_commit_finds_its_job(
     done = await piece(acme, where, len(GOOD), b"", "?1")
     assert done.json()["request_id"] == other
     assert api.accepted == 1
-    assert await store.jobs.all_ids() == {other}
+    assert await job_ids(store) == {other}
     assert all(name.endswith(".json") for name in uploaded(tmp_path))
-
-
-class Scripted(Jobs):
-    """Jobs that wait or fail around the commit when a test asks for it."""
-
-    before: Callable[[], Awaitable[None]] | None = None
-    after: Callable[[], Awaitable[None]] | None = None
-
-    async def add(self, job: Job) -> None:
-        """Commit the job between what the test wants."""
-        if self.before is not None:
-            await self.before()
-        await super().add(job)
-        if self.after is not None:
-            await self.after()
 
 
 @pytest.fixture
@@ -293,12 +277,12 @@ async def test_a_commit_that_failed_after_it_took_effect_is_found(
     where = await begun(acme)
     done = await piece(acme, where, 0, GOOD, "?1")
     assert done.status_code == 200
-    assert await scripted.all_ids() == {done.json()["request_id"]}
+    assert await job_ids(api.store) == {done.json()["request_id"]}
     assert api.accepted == 0
 
 
 async def test_a_finish_that_fails_for_our_fault_can_be_tried_again(
-    scripted: Scripted, acme: Client
+    scripted: Scripted, acme: Client, store: Store
 ) -> None:
     """An error of the server keeps the upload; the next finish makes the one job."""
     scripted.before = broken
@@ -309,7 +293,7 @@ async def test_a_finish_that_fails_for_our_fault_can_be_tried_again(
     scripted.before = None
     done = await piece(acme, where, len(GOOD), b"", "?1")
     assert done.status_code == 200
-    assert await scripted.all_ids() == {done.json()["request_id"]}
+    assert await job_ids(store) == {done.json()["request_id"]}
 
 
 # -- refusals ------------------------------------------------------------------------------------
@@ -465,7 +449,7 @@ async def test_a_bad_input_is_refused_as_by_a_submission(
     assert refused.headers["upload-complete"] == "?1"
     assert (await acme.head(where)).status_code == 404
     assert files(tmp_path / "data") == []
-    assert await store.jobs.all_ids() == set()
+    assert await job_ids(store) == set()
 
 
 async def test_a_tenant_has_so_many_uploads_at_a_time(
@@ -727,7 +711,7 @@ async def test_lost_bytes_do_not_become_a_job(acme: Client, api: Api, store: Sto
     (partial,) = api.partials.all()
     api.partials.path(partial.id).write_bytes(lines(4).encode())
     assert (await piece(acme, where, len(GOOD), b"", "?1")).status_code == 500
-    assert await store.jobs.all_ids() == set()
+    assert await job_ids(store) == set()
 
 
 async def test_racing_pieces_append_once(acme: Client, spool: Spool) -> None:
@@ -748,7 +732,7 @@ async def test_racing_finishes_make_one_job(acme: Client, api: Api, store: Store
     answers = await asyncio.gather(*(piece(acme, where, len(GOOD), b"", "?1") for _ in range(6)))
     assert {answer.status_code for answer in answers} <= {200, 423}
     assert api.accepted == 1
-    (job_id,) = await store.jobs.all_ids()
+    (job_id,) = await job_ids(store)
     told = {answer.json()["request_id"] for answer in answers if answer.status_code == 200}
     assert told == {job_id}
 

@@ -5,25 +5,11 @@ kill hits what its test names and not what the scheduler happens to offer.
 """
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from tests.journeys.service import BASE, Service, prompt, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.crash]
-
-
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
-    """A pair of its own: a killed server is nobody else's."""
-    pair = Service(tmp_path)
-    try:
-        pair.start_emulator()
-        pair.start_server()
-        yield pair
-    finally:
-        pair.close()
 
 
 LINES = [prompt(f"Question {n}", custom_id=n) for n in range(60)]

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,18 +14,6 @@ from tests.journeys.service import BASE, PATIENCE_SECONDS, Service, prompt, unti
 pytestmark = [pytest.mark.slow, pytest.mark.crash]
 
 DATA = b"".join(json.dumps(prompt(f"Question {n}")).encode() + b"\n" for n in range(20_000))
-
-
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
-    """A pair of its own: a killed server is nobody else's."""
-    pair = Service(tmp_path)
-    try:
-        pair.start_emulator()
-        pair.start_server()
-        yield pair
-    finally:
-        pair.close()
 
 
 def receivers(service: Service) -> list[int]:

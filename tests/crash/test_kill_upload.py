@@ -2,8 +2,6 @@
 
 import json
 import socket
-from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx2
@@ -14,18 +12,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.crash]
 
 LINES = [prompt(f"Question {n}", custom_id=n) for n in range(60)]
 DATA = "".join(json.dumps(line) + "\n" for line in LINES).encode()
-
-
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
-    """A pair of its own: a killed server is nobody else's."""
-    pair = Service(tmp_path)
-    try:
-        pair.start_emulator()
-        pair.start_server()
-        yield pair
-    finally:
-        pair.close()
 
 
 def begin(service: Service) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.journeys.service import MODEL, Service
+from tests.journeys.service import MODEL, Service, running
 
 pytestmark = pytest.mark.slow
 
@@ -22,13 +22,8 @@ BLOCKS: list[str] = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A running pair."""
-    pair = Service(tmp_path_factory.mktemp("readme"))
-    try:
-        pair.start_emulator()
-        pair.start_server()
+    with running(tmp_path_factory.mktemp("readme")) as pair:
         yield pair
-    finally:
-        pair.close()
 
 
 def block_with(text: str) -> str:

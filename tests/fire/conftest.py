@@ -3,26 +3,21 @@
 from collections.abc import Iterator
 
 import pytest
-from tests.journeys.service import Service
+from tests.journeys.service import Service, running
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A running pair with waits that suit faults: what is lost is given up within seconds."""
-    pair = Service(
+    with running(
         tmp_path_factory.mktemp("fire"),
         speed=4000,
         PENSTOCK_TIMING_SETTLE_SECONDS="0.5",
         PENSTOCK_TIMING_FENCE_SECONDS="0.2",
         PENSTOCK_TIMING_COLLECT_SECONDS="4",
         PENSTOCK_TIMING_LOST_SECONDS="1",
-    )
-    try:
-        pair.start_emulator()
-        pair.start_server()
+    ) as pair:
         yield pair
-    finally:
-        pair.close()
 
 
 @pytest.fixture(autouse=True)

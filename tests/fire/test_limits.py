@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.fire.driver import advance, check_output, fire, lines_of, under
-from tests.journeys.service import Service
+from tests.journeys.service import Service, running
 
 pytestmark = pytest.mark.slow
 
@@ -14,16 +14,13 @@ QUEUE_SECONDS, RUN_SECONDS = "6", "2"
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A running pair whose server gives a job seconds instead of 72 and 24 hours."""
-    pair = Service(tmp_path_factory.mktemp("limits"), speed=4000)
-    try:
-        pair.start_emulator()
-        pair.start_server(
-            PENSTOCK_LIMITS_QUEUE_SECONDS_MAX=QUEUE_SECONDS,
-            PENSTOCK_LIMITS_RUN_SECONDS_MAX=RUN_SECONDS,
-        )
+    with running(
+        tmp_path_factory.mktemp("limits"),
+        speed=4000,
+        PENSTOCK_LIMITS_QUEUE_SECONDS_MAX=QUEUE_SECONDS,
+        PENSTOCK_LIMITS_RUN_SECONDS_MAX=RUN_SECONDS,
+    ) as pair:
         yield pair
-    finally:
-        pair.close()
 
 
 @pytest.mark.parametrize(

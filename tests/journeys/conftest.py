@@ -3,19 +3,14 @@
 from collections.abc import Iterator
 
 import pytest
-from tests.journeys.service import Service
+from tests.journeys.service import Service, running
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A running pair."""
-    pair = Service(tmp_path_factory.mktemp("service"))
-    try:
-        pair.start_emulator()
-        pair.start_server()
+    with running(tmp_path_factory.mktemp("service")) as pair:
         yield pair
-    finally:
-        pair.close()
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -254,6 +255,18 @@ class Service:
             for path in (data / folder).rglob("*")
             if path.is_file()
         ]
+
+
+@contextmanager
+def running(folder: Path, speed: float = 400, **settings: str) -> Iterator[Service]:
+    """Start a pair, and end it with the block."""
+    pair = Service(folder, speed, **settings)
+    try:
+        pair.start_emulator()
+        pair.start_server()
+        yield pair
+    finally:
+        pair.close()
 
 
 def prompt(text: str, **own: Any) -> Json:  # noqa: ANN401  # JSON goes as it is

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from backports import zstd
-from tests.journeys.service import BASE, PATIENCE_SECONDS, Json, Service, until
+from tests.journeys.service import BASE, PATIENCE_SECONDS, Json, Service, running, until
 
 pytestmark = pytest.mark.slow
 
@@ -42,15 +42,11 @@ OFFSETS = [0, len(LINES) // 2, len(LINES)]
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A pair whose jobs are smaller."""
-    pair = Service(tmp_path_factory.mktemp("service"))
-    try:
-        pair.start_emulator()
-        pair.start_server(PENSTOCK_LIMITS_JOB_BYTES_MAX=str(JOB_BYTES_MAX))
+    folder = tmp_path_factory.mktemp("service")
+    with running(folder, PENSTOCK_LIMITS_JOB_BYTES_MAX=str(JOB_BYTES_MAX)) as pair:
         # What is accepted here need not be run, and its files are not looked at.
         pair.rule({}, {"hold": "queued"})
         yield pair
-    finally:
-        pair.close()
 
 
 @pytest.fixture(autouse=True)

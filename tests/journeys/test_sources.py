@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.blobs.file_server import file_server, ok
-from tests.journeys.service import BASE, Json, Service, prompt
+from tests.journeys.service import BASE, Json, Service, prompt, running
 
 pytestmark = pytest.mark.slow
 
@@ -20,13 +20,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     with file_server(lambda _head: ok(gzip.compress(DATA))) as files:
         web = f"http://127.0.0.1:{files.port}/in/"
         allowed = f"gs://penstock/inputs/,{web}"
-        pair = Service(tmp_path_factory.mktemp("sources"), PENSTOCK_SOURCES_ALLOWED=allowed)
-        try:
-            pair.start_emulator()
-            pair.start_server()
+        folder = tmp_path_factory.mktemp("sources")
+        with running(folder, PENSTOCK_SOURCES_ALLOWED=allowed) as pair:
             yield pair
-        finally:
-            pair.close()
 
 
 def put(service: Service, name: str, data: bytes) -> None:

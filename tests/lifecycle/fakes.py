@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import msgspec
 import orjson
+import sqlalchemy as sa
 from tests.fake_clock import FakeClock
 
 from penstock.blobs.bucket import Bucket, Stat
@@ -24,7 +25,9 @@ from penstock.ingest.index import pack_rows
 from penstock.lifecycle.ports import Alarm, Ports
 from penstock.providers.provider import ENDED, NewBatch, Provider, ProviderJob
 from penstock.settings import Timing
+from penstock.store import tables
 from penstock.store.jobs import Jobs
+from penstock.store.store import Store
 
 SLEEPS_MAX = 20_000
 """A step that sleeps more often than this has got stuck."""
@@ -488,6 +491,22 @@ def batch_of(job_id: JobId, attempt: int) -> NewBatch:
         input_uri=f"gs://fake/penstock/{job_id}/a{attempt}/input.jsonl",
         output_prefix=f"gs://fake/penstock/{job_id}/a{attempt}/output",
     )
+
+
+async def ledger(store: Store, job: Job | None = None) -> list[tuple[Any, ...]]:
+    """Attempt, lines, tokens and money of the entries of one job, or of all."""
+    columns = tables.ledger.c
+    query = sa.select(
+        columns.attempt,
+        columns.lines,
+        columns.prompt_tokens,
+        columns.output_tokens,
+        columns.micro_dollars,
+    )
+    if job is not None:
+        query = query.where(columns.job_id == job.id)
+    async with store._engine.connect() as connection:
+        return [tuple(row) for row in await connection.execute(query)]
 
 
 def index_rows(raw: bytes) -> list[tuple[int, int]]:

@@ -8,7 +8,6 @@ import httpx2
 import msgspec
 import orjson
 import pytest
-import sqlalchemy as sa
 from tests.emulator.driver import Emulator
 from tests.lifecycle.fakes import (
     CANCELLED,
@@ -20,6 +19,7 @@ from tests.lifecycle.fakes import (
     World,
     answer_of,
     input_of,
+    ledger,
     mortal,
     request_of,
     row_of,
@@ -38,7 +38,6 @@ from penstock.lifecycle.wait import wait
 from penstock.providers.credentials import FixedToken
 from penstock.providers.vertex import Vertex
 from penstock.settings import Timing
-from penstock.store import tables
 from penstock.store.store import Store
 
 EXPIRED = "JOB_STATE_EXPIRED"
@@ -91,20 +90,6 @@ def code_of(line: dict[str, Any]) -> str:
     """The code of an error that is ours."""
     text: str = line["status"]
     return str(orjson.loads(text[text.index("{") :])["error"]["code"])
-
-
-async def ledger(store: Store) -> list[tuple[Any, ...]]:
-    """Attempt, lines, tokens and money of all entries."""
-    columns = tables.ledger.c
-    query = sa.select(
-        columns.attempt,
-        columns.lines,
-        columns.prompt_tokens,
-        columns.output_tokens,
-        columns.micro_dollars,
-    )
-    async with store._engine.connect() as connection:
-        return [tuple(row) for row in await connection.execute(query)]
 
 
 async def test_a_job_goes_through_all_steps(world: World, ports: Ports) -> None:

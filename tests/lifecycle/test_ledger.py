@@ -8,7 +8,6 @@ from typing import Any, cast
 
 import msgspec
 import pytest
-import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.fake_clock import START
@@ -20,6 +19,7 @@ from tests.lifecycle.fakes import (
     World,
     answer_of,
     input_of,
+    ledger,
     request_of,
     row_of,
 )
@@ -30,7 +30,6 @@ from penstock.core.line import TOKENS_MAX
 from penstock.core.state import JobState
 from penstock.lifecycle.collect import collect
 from penstock.lifecycle.ports import Ports
-from penstock.store import tables
 from penstock.store.jobs import Finish, Jobs
 from penstock.store.store import Store
 
@@ -261,20 +260,6 @@ def bill_of(lines: list[Line], model: str) -> tuple[int, int, int, int, int | No
     return ATTEMPT, len(delivered), prompt, output, cost
 
 
-async def entries(store: Store, job: Job) -> list[tuple[Any, ...]]:
-    """The entries of a job."""
-    columns = tables.ledger.c
-    query = sa.select(
-        columns.attempt,
-        columns.lines,
-        columns.prompt_tokens,
-        columns.output_tokens,
-        columns.micro_dollars,
-    ).where(columns.job_id == job.id)
-    async with store._engine.connect() as connection:
-        return [tuple(row) for row in await connection.execute(query)]
-
-
 @pytest.mark.slow
 @settings(
     max_examples=40,
@@ -330,7 +315,7 @@ async def test_the_bill_is_the_usage_of_what_was_delivered(
     after = await world.now(job)
     has_rows = any(line.kind not in LOST for line in lines)
     expected = [bill_of(lines, model)] if has_rows or state == SUCCEEDED else []
-    assert await entries(quick_store, job) == expected
+    assert await ledger(quick_store, job) == expected
     assert after.cost_micro_dollars == (expected[0][-1] if expected else None)
     if expected:
         assert after.counts is not None

@@ -457,13 +457,6 @@ async def test_open_jobs_are_listed_by_age(store: Store, new_job: MakeJob) -> No
     assert [job.id for job in await store.jobs.open_jobs()] == [old, young]
 
 
-async def test_all_ids_are_known(store: Store, new_job: MakeJob) -> None:
-    """Ended jobs and other tenants' are among them, because their bytes are wanted."""
-    ended = await bring(store, new_job(), JobState.FAILED)
-    foreign = await bring(store, new_job(org_id=RIVAL, user_id="rival-user"), JobState.ACCEPTED)
-    assert await store.jobs.all_ids() == {ended, foreign}
-
-
 async def test_rows_say_which_files_are_kept(store: Store, new_job: MakeJob) -> None:
     """State and output of all tenants' jobs that were asked for, and of no other."""
     ended = await bring(store, new_job(), JobState.COLLECTING)
