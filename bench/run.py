@@ -32,9 +32,13 @@ BENCHMARKS: Final = {
     "peers_100mb": ["peers.py", "--megabytes", "100", "--rounds", "3"],
     "peers_1gb": ["peers.py", "--megabytes", "1000", "--rounds", "1", "--no-openai"],
     "small_calls": ["small_calls.py"],
+    "slow_clients": ["slow_clients.py"],
+    "auth_timing": ["auth_timing.py"],
+    "replays": ["replays.py"],
     "list_100k": ["list_jobs.py", "--jobs", "100000"],
     "submit_latency": ["submit_latency.py"],
     "jobs_per_second": ["jobs_per_second.py"],
+    "fairness": ["fairness.py"],
     "growth": ["growth.py"],
     "takeover": ["takeover.py"],
 }

@@ -107,13 +107,22 @@ def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
     assert "canary" not in said
 
 
-def test_an_api_needs_vertex_only_to_pull(tmp_path: Path) -> None:
-    """It never calls the provider; the bucket must be known where `input_uri` could name it."""
-    role = {"role": "api", "vertex": {}, **SHARED}
-    check(build(values(tmp_path, **role)))
-    check(build(values(tmp_path, **role, sources_allowed=["https://files.example.com/"])))
+def test_an_api_needs_only_the_bucket_of_vertex(tmp_path: Path) -> None:
+    """It never calls the provider; the bucket must be known because requests could name it."""
+    role = {"role": "api", **SHARED}
+    check(build(values(tmp_path, **{**role, "vertex": {"bucket": "acme-batch"}})))
     with pytest.raises(ConfigurationError, match=r"vertex\.bucket is not set"):
-        check(build(values(tmp_path, **role, sources_allowed=["gs://inputs/"])))
+        check(build(values(tmp_path, **{**role, "vertex": {}})))
+
+
+def test_what_may_not_be_allowed_is_told_before_the_start(tmp_path: Path) -> None:
+    """An entry that is no address, has no TLS or a query, and a bucket that is none."""
+    for entry in ("bucket/name", "http://files.example.com/", "https://h/a?b"):
+        with pytest.raises(ConfigurationError, match="files_allowed has"):
+            check(build(values(tmp_path, files_allowed=[entry])))
+    vertex = {**emulator_values("http://127.0.0.1:9"), "bucket": "A_"}
+    with pytest.raises(ConfigurationError, match=r"vertex\.bucket .* no valid name"):
+        check(build(values(tmp_path, vertex=vertex)))
 
 
 def test_a_worker_may_listen_to_others(tmp_path: Path) -> None:
@@ -131,7 +140,8 @@ def test_a_public_address_is_refused(tmp_path: Path, host: str) -> None:
 
 def test_a_public_address_can_be_allowed(tmp_path: Path) -> None:
     """Behind a proxy the operator may say so."""
-    check(build(values(tmp_path, host="0.0.0.0", allow_public_bind=True)))
+    names = {"hosts_allowed": ["penstock.internal"]}
+    check(build(values(tmp_path, host="0.0.0.0", allow_public_bind=True, **names)))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
@@ -189,7 +199,8 @@ async def test_a_worker_answers_probes_alone(tmp_path: Path, postgres_url: str) 
 async def test_an_api_works_on_nothing(tmp_path: Path, postgres_url: str) -> None:
     """It is ready without an engine, and without credentials for a provider it never calls."""
     changes = {"blobs_url": "s3://jobs/penstock", "blobs_endpoint": "http://127.0.0.1:9"}
-    settings = on_postgres(tmp_path, postgres_url, "api", "a", vertex={}, **changes)
+    vertex = {"bucket": "acme-batch"}
+    settings = on_postgres(tmp_path, postgres_url, "api", "a", vertex=vertex, **changes)
     server = Server(settings)
     status, body = await answers(server, "/readyz")
     await server.close()
@@ -212,7 +223,7 @@ async def test_several_new_servers_make_one_first_key(tmp_path: Path, postgres_u
     servers = [Server(on_postgres(tmp_path, postgres_url, "api", name)) for name in names]
     made = await asyncio.gather(*(server.first_key() for server in servers))
     (key,) = [text for text in made if text is not None]
-    who = [await server.authenticator.principal(asking(key)) for server in servers]
+    who = [await server.authenticator.identify(asking(key)) for server in servers]
     stored = await servers[0].store.tenants.keys()
     for server in servers:
         await server.close()
@@ -241,7 +252,7 @@ async def test_the_first_key_is_shown_once(tmp_path: Path) -> None:
     key = await made.first_key()
     again = await made.first_key()
     assert key is not None
-    principal = await made.authenticator.principal(asking(key))
+    principal = await made.authenticator.identify(asking(key))
     await made.close()
     assert again is None
     assert principal.org_id == "default"
@@ -253,7 +264,7 @@ async def test_a_chosen_key_is_let_in(tmp_path: Path, text: str) -> None:
     made = Server(build(values(tmp_path)))
     await made.permit(text, "dev")
     await made.permit(text, "dev")
-    principal = await made.authenticator.principal(asking(text))
+    principal = await made.authenticator.identify(asking(text))
     keys = await made.store.tenants.keys()
     await made.close()
     assert principal.key_id == (key_id_of(text) or ALIAS_ID)
@@ -265,14 +276,18 @@ async def test_a_new_chosen_key_replaces_the_old(tmp_path: Path) -> None:
     made = Server(build(values(tmp_path)))
     await made.permit("first text", "dev")
     await made.permit("second text", "dev")
-    assert (await made.authenticator.principal(asking("second text"))).key_id == ALIAS_ID
+    assert (await made.authenticator.identify(asking("second text"))).key_id == ALIAS_ID
     with pytest.raises(Unauthenticated):
-        await made.authenticator.principal(asking("first text"))
+        await made.authenticator.identify(asking("first text"))
     await made.close()
 
 
 def test_credentials_that_do_not_exist_stop_the_start(tmp_path: Path) -> None:
     """Without a usable account the server says so before it listens."""
-    vertex = {"project": "p", "bucket": "b", "credentials_file": str(tmp_path / "none.json")}
+    vertex = {
+        "project": "p",
+        "bucket": "acme-batch",
+        "credentials_file": str(tmp_path / "none.json"),
+    }
     with pytest.raises(ConfigurationError, match="No usable Google credentials"):
         Server(build(values(tmp_path, vertex=vertex)))

@@ -16,9 +16,11 @@ TABLES: Final = (
     ("settings.py", "Settings", "", "Server"),
     ("settings.py", "VertexSettings", "vertex", "Vertex AI and its bucket"),
     ("core/limits.py", "Limits", "limits", "Limits"),
+    ("core/quotas.py", "Quotas", "quotas", "Quotas of one organisation"),
+    ("core/quotas.py", "Estimates", "estimates", "What a job is expected to cost"),
     ("settings.py", "Timing", "timing", "Waits of the lifecycle"),
 )
-NESTED: Final = frozenset({"vertex", "limits", "timing", "models"})
+NESTED: Final = frozenset({"vertex", "limits", "quotas", "estimates", "timing", "models"})
 
 UNSAID: Final = NESTED | {
     "id",

@@ -1,5 +1,7 @@
 """Hold deploy/ to what judges it: the linters of its formats, Kubernetes' schemas, and Penstock.
 
+How tightly the containers are shut in is judged by `tools/deploy_walls.py`.
+
 The chart is rendered by Helm's own library, and every process of chart and compose file is put to
 `penstock serve --check` with the environment and arguments that it would have. A linter that finds
 nothing proves nothing, so each must first refuse something that is wrong.
@@ -20,6 +22,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import deploy_walls
+
 ROOT: Final = Path(__file__).resolve().parent.parent
 DEPLOY: Final = ROOT / "deploy"
 CHART: Final = DEPLOY / "helm" / "penstock"
@@ -37,7 +41,7 @@ YAML_RULES: Final = (
 )
 
 SECRETS: Final = {
-    "secret": "0" * 64,
+    "secret": "7f3a91c05be2d846e1b09d4477aa52c8",
     "database-url": "postgresql://penstock:password@db/penstock",
 }
 GOOD: Final[dict[str, Any]] = {
@@ -50,6 +54,7 @@ VALUES: Final[Mapping[str, dict[str, Any]]] = {
     "most": {
         **GOOD,
         "publicUrl": "https://penstock.example.com",
+        "hostsAllowed": ["batch.example.com", "10.0.0.7"],
         "image": {"digest": "sha256:" + "0" * 64},
         "imagePullSecrets": [{"name": "registry"}],
         "settings": {"PENSTOCK_LIMITS_JOB_LINES_MAX": "5000"},
@@ -69,6 +74,8 @@ BAD_VALUES: Final[tuple[dict[str, Any], ...]] = (
     {},
     {**GOOD, "blobsUrl": "/var/lib"},
     {**GOOD, "settings": {"PENSTOCK_SECRET": "in the open"}},
+    {**GOOD, "hostsAllowed": ["*"]},
+    {**GOOD, "settings": {"PENSTOCK_HOSTS_ALLOWED": "any.example"}},
     {**GOOD, "typo": 1},
 )
 
@@ -93,6 +100,7 @@ def _dockerfile() -> Iterator[Finding]:
         "hadolint", "Dockerfile", "FROM x:latest\nRUN sudo cd /x; apt install y\n"
     )
     text = (DEPLOY / "Dockerfile").read_text("utf-8")
+    yield from deploy_walls.of_dockerfile(text)
     for line in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE):
         for name in line.split():
             if not (ROOT / name).exists():
@@ -112,6 +120,7 @@ def _compose() -> Iterator[Finding]:
     given = {"PENSTOCK_SECRET": SECRETS["secret"], "POSTGRES_PASSWORD": "0" * 32}
     for name, more in {"trial": {}, "google.env": _variables(DEPLOY / "google.env")}.items():
         document = _interpolated(_load(COMPOSE.read_text("utf-8")), {**given, **more})
+        yield from (f"compose.yaml, {name}: {one}" for one in deploy_walls.of_compose(document))
         for service in ("api", "worker"):
             process = document["services"][service]
             found = _refused_by_penstock(process["command"], process["environment"])
@@ -158,6 +167,7 @@ def _manifests(rendered: dict[str, str]) -> Iterator[Finding]:
     for document in filter(None, _load_all("\n---\n".join(texts))):
         if document["kind"] == "Deployment":
             yield from _process(document)
+            yield from deploy_walls.of_deployment(document)
 
 
 def _process(deployment: dict[str, Any]) -> Iterator[Finding]:

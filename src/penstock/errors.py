@@ -9,6 +9,7 @@ Catch one base, or be precise:
     |   |-- Forbidden                   403  a known key that may not do this
     |   |-- NotFound                    404  absent, or another tenant's: the two look the same
     |   |-- MethodNotAllowed            405
+    |   |-- HostNotAllowed              421  the Host header names another server
     |   |-- InvalidRequest              400  the envelope: JSON, members, parameters
     |   |-- InvalidInput                400  the lines: all bad ones at once, see `problems`
     |   |-- TooLarge                    413  bytes or lines over a limit
@@ -17,7 +18,9 @@ Catch one base, or be precise:
     |   |-- SourceRefused               422  the address in `input_uri` gives no input
     |   |-- Conflict                    409  the job is in a state that does not allow it
     |   |-- Locked                      423  another request is working on the same thing
-    |   `-- TooMany                     429  a tenant has as many of them as it may have
+    |   |-- TooMany                     429  a tenant has as many of them as it may have
+    |   |-- QuotaExceeded               429  one of the tenant's quotas is used up, see `quota`
+    |   `-- KeyReused                   422  an idempotency key that stands for something else
     |-- Unavailable                 503  we cannot now; try again later
     |   |-- TooBusy                     503  too many at once: it waited in line in vain
     |   |-- DatabaseUnavailable         503  the database is down, hangs, or has no room
@@ -57,6 +60,27 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     path: str | None = None
     hint: str | None = None
     excerpt: str | None = None
+
+
+class Reservation(msgspec.Struct, frozen=True, kw_only=True):
+    """What one job holds of a quota."""
+
+    request_id: str
+    amount: int
+
+
+class QuotaUse(msgspec.Struct, frozen=True, kw_only=True):
+    """How a quota stood when it refused something."""
+
+    name: str
+    limit: int
+    used: int
+    reserved: int
+    asked: int
+    reserved_by: tuple[Reservation, ...]
+    """Jobs that have not ended and hold some of it, those with the most of it first."""
+    resets_at: int | None
+    """When it counts from zero again, in Unix seconds."""
 
 
 class PenstockError(Exception):
@@ -117,6 +141,13 @@ class MethodNotAllowed(Refused):
 
     code = "method_not_allowed"
     status = 405
+
+
+class HostNotAllowed(Refused):
+    """The request was meant for a server of another name."""
+
+    code = "host_not_allowed"
+    status = 421
 
 
 class InvalidRequest(Refused):
@@ -180,6 +211,21 @@ class TooMany(Refused):
 
     code = "too_many"
     status = 429
+
+
+class QuotaExceeded(Refused):
+    """The tenant may not use more of something; `quota` says of what, and who holds it."""
+
+    code = "quota_exceeded"
+    status = 429
+    quota: QuotaUse | None = None
+
+
+class KeyReused(Refused):
+    """The idempotency key was used for another submission."""
+
+    code = "idempotency_mismatch"
+    status = 422
 
 
 class Unavailable(PenstockError):

@@ -7,6 +7,7 @@ those of the plan (docs/reliability.md, "Real kills"); the points under U and X 
 
 Accepting a submission
   A1   accept.authenticated     the key is known, nothing is read
+  A2   accept.claimed           the idempotency key is claimed, nothing is read
   A3   accept.opened            the two files exist and are empty
   A4   accept.half_received     half of the bytes were checked (in the receiving process)
   A5   accept.received          all bytes were checked and nothing is synced (in that process, too)
@@ -52,6 +53,11 @@ Collecting
   E6   collect.finalised        it is durable and not recorded
   E7   finish.in_transaction    between the terminal state and the ledger
   E8   finish.committed         both are committed
+Telling webhooks
+  F1   webhook.claimed          deliveries are claimed, nothing is sent
+  F2   webhook.sent             one is on its way, no answer is read
+  F3   webhook.answered         the answer is read and not recorded
+  F4   webhook.recorded         it is recorded
 Cancelling
   G1   cancel.wished            the wish is committed, and not answered
   G2   cancel.before_provider   the reason is committed, the provider is not asked

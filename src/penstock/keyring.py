@@ -8,6 +8,7 @@ in the data directory with mode 0600. There is no default secret.
 import os
 import secrets
 from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,12 @@ from penstock.errors import ConfigurationError
 from penstock.settings import Secret
 
 SECRET_CHARS_MIN: Final = 32
+DIFFERENT_CHARS_MIN: Final = 8
+STEP_SHARE_MAX: Final = 0.75
+"""The share of neighbours such as `ab` or `21`; of random hexadecimal digits it is about 0.17."""
+
+KNOWN: Final = ("changeme", "change-me", "change_me", "replace", "openssl", "example", "your-")
+"""What examples and templates are filled with, in ours and in those of others."""
 _FILE: Final = "secret"
 
 
@@ -27,15 +34,18 @@ class Purpose(StrEnum):
 
     API_KEYS = "penstock/v1/api-keys"
     DOWNLOADS = "penstock/v1/downloads"
+    AUDIT = "penstock/v1/audit"
+    WEBHOOKS = "penstock/v1/webhooks"
 
 
 class Keyring:
     """Derives keys from the master secret and keeps it out of sight."""
 
     def __init__(self, master: Secret) -> None:
-        if len(master.reveal()) < SECRET_CHARS_MIN:
+        weakness = _weakness(master.reveal())
+        if weakness is not None:
             raise ConfigurationError(
-                f"The master secret has fewer than {SECRET_CHARS_MIN} characters.",
+                f"The master secret {weakness}.",
                 hint="Set PENSTOCK_SECRET to the output of: openssl rand -hex 32",
             )
         self._master = master
@@ -54,6 +64,22 @@ class Keyring:
         """Return the 32 bytes for a purpose."""
         derivation = HKDF(algorithm=SHA256(), length=32, salt=None, info=purpose.encode())
         return derivation.derive(self._master.reveal().encode())
+
+
+def _weakness(text: str) -> str | None:
+    """Return why a secret could be guessed; what is random is never told so."""
+    if len(text) < SECRET_CHARS_MIN:
+        return f"has fewer than {SECRET_CHARS_MIN} characters"
+    if any(known in text.lower() for known in KNOWN):
+        return "is an example"
+    if len(set(text)) < DIFFERENT_CHARS_MIN:
+        return f"has fewer than {DIFFERENT_CHARS_MIN} different characters"
+    if any(text[period:] == text[:-period] for period in range(1, len(text) // 2 + 1)):
+        return "repeats itself"
+    steps = sum(abs(ord(one) - ord(next_one)) <= 1 for one, next_one in pairwise(text))
+    if steps / (len(text) - 1) > STEP_SHARE_MAX:
+        return "is a sequence"
+    return None
 
 
 def _of_file(path: Path) -> Secret:

@@ -15,14 +15,20 @@ import msgspec
 
 from penstock.core.limits import Limits
 from penstock.core.models import DEFAULT_MODEL, SEED_CATALOGUE, Model
+from penstock.core.quotas import Estimates, Quotas
 from penstock.errors import ConfigurationError
 
 ENV_PREFIX: Final = "PENSTOCK_"
+EMULATOR_TOKEN: Final = "emulator"  # noqa: S105  # a public word
 _NOT_SETTINGS: Final = frozenset({"URL", "API_KEY", "CONFIG", "DEBUG", "ORGANIZATION"})
 """Environment variables of the client and the command line, with the same prefix."""
 
 
-_LISTS: Final = frozenset({"sources_allowed"})
+_TABLES: Final = frozenset({"vertex", "limits", "quotas", "estimates", "timing"})
+
+_LISTS: Final = frozenset(
+    {"sources_allowed", "files_allowed", "hosts_allowed", "webhooks_private_allowed"}
+)
 """Settings of several values, which the environment joins by commas."""
 
 
@@ -109,6 +115,11 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How long a silent worker stays known, and its work is looked for. One that was only frozen
     may wake up after the first look, begin something and die before its next heartbeat; forgotten
     by then, its work would be nobody's for ever."""
+    deliver_seconds: float = 1.0
+    """Between looks for deliveries to webhooks that are due."""
+    deliver_lease_seconds: float = 60.0
+    """How long a process has a delivery for itself; longer than `limits.webhook_seconds_max`. What
+    one took that died is sent again after this time."""
     orphan_seconds: float = 86_400.0
     """How old a file in object storage must be before it is removed because no job names it. Far
     longer than from a file's end to its job's row, and than the services' clocks can be wrong."""
@@ -146,6 +157,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Port to listen on; 0 takes a free one."""
     public_url: str = ""
     """How clients reach the server, for download links; empty means the request's own Host."""
+    hosts_allowed: tuple[str, ...] = ()
+    """Other names by which clients reach the server, with commas between them in the environment;
+    ports do not count, and an IPv6 address stands in brackets. The host of public_url is allowed
+    anyway, and so are loopback names while the server listens there. Any other name gets 421."""
     secret: Secret = Secret("")
     """Master secret of at least 32 characters; without it, one is made in the data directory."""
     download_seconds: int = 3600
@@ -155,13 +170,29 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     server, others when uploads come at the same time; each is worth one core."""
     collect_concurrency: int = 8
     """Outputs collected at the same time; small ones mostly wait, large ones share the cores."""
-    prepare_concurrency: int = 4
+    collect_concurrency_tenant_max: int = 0
+    """Of these, for one organisation. This and the other settings for one organisation are 0 for
+    four fifths of the whole, and at least one less: so one alone has nearly all, and whoever comes
+    next finds something free. See docs/deploy.md."""
+    prepare_concurrency: int = 5
     """Inputs uploaded at the same time; each holds up to 24 MB."""
+    prepare_concurrency_tenant_max: int = 0
+    """Of these, for one organisation."""
     sources_allowed: tuple[str, ...] = ()
     """Where `input_uri` may point: prefixes such as `gs://bucket/inputs/` and
     `https://host/path/`, with commas between them in the environment. One that ends in a slash
     allows all below it, any other one itself. Everybody with a key may read what is allowed, `gs://`
     with this server's own permissions. Empty: nothing is pulled."""
+    files_allowed: tuple[str, ...] = ()
+    """Which files requests may name in `fileData.fileUri`: prefixes as in `sources_allowed`, but no
+    `http://`. Vertex AI opens them with the rights of your service agent. Empty: any file on
+    `gs://` and `https://`. What lies in this server's own folders is refused in any case."""
+    webhooks_private_allowed: tuple[str, ...] = ()
+    """Where webhooks may go although it is not public: prefixes such as `http://127.0.0.1:9000/`
+    and `https://hooks.internal/`, with commas between them in the environment. Everybody who may
+    make webhooks can have this server send there. `http://` is for private addresses only."""
+    deliver_concurrency: int = 64
+    """Deliveries to webhooks at the same time, by one process."""
     spool_bytes_max: int = 0
     """Budget for all inputs, outputs and unfinished uploads that this server stores; at it uploads
     wait, then get 507. 0 means that only the disk is the limit."""
@@ -170,19 +201,30 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     room, and they never wait for it."""
     uploads_concurrency_max: int = 32
     """Uploads read at the same time; each may hold a line of its input in memory."""
+    uploads_concurrency_tenant_max: int = 0
+    """Of these, for one organisation; its others wait in line, and let those behind them by."""
     uploads_waiting_max: int = 200
     """Uploads in line; one more gets 503 at once."""
+    uploads_waiting_tenant_max: int = 0
+    """Of these, for one organisation."""
     upload_wait_seconds_max: float = 20.0
     """In line for room, without the body being read; then 503 or 507 with Retry-After. Clients that
     write to a connection that does not move often give up after 60 seconds."""
     jobs_in_flight_max: int = 500
     """Provider jobs that one process watches."""
+    jobs_in_flight_tenant_max: int = 0
+    """Of these, for one organisation."""
     default_model: str = DEFAULT_MODEL
     """The Gemini model of submissions that name none."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least level that is logged; `debug` has what libraries say too, and no secret either."""
     allow_public_bind: bool = False
-    """Permit plain HTTP on an address other than loopback, behind a proxy that speaks TLS."""
+    """Permit plain HTTP on an address other than loopback, behind a proxy that speaks TLS; such a
+    server must be told its names, by public_url or hosts_allowed."""
     vertex: VertexSettings = VertexSettings()
     limits: Limits = Limits()
+    quotas: Quotas = Quotas()
+    estimates: Estimates = Estimates()
     timing: Timing = Timing()
     models: dict[str, dict[str, Any]] = {}
     """Models to add, replace or alias, by id; see docs/settings.md."""
@@ -223,7 +265,7 @@ def emulator_values(url: str) -> dict[str, str]:
         "bucket": "penstock",
         "base_url": url,
         "storage_url": url,
-        "access_token": "emulator",
+        "access_token": EMULATOR_TOKEN,
     }
 
 
@@ -279,7 +321,7 @@ def _put(values: dict[str, Any], name: str, text: str) -> None:
     """Set one environment variable; its first word may be a table's name."""
     field = name[len(ENV_PREFIX) :].lower()
     table, _, rest = field.partition("_")
-    if table in {"vertex", "limits", "timing"} and rest:
+    if table in _TABLES and rest:
         values[table] = {**values.get(table, {}), rest: text}
     elif field in _LISTS:
         values[field] = [part.strip() for part in text.split(",") if part.strip()]

@@ -13,16 +13,22 @@ import httpx2
 import msgspec
 from starlette.applications import Starlette
 
+from penstock.api.admin import Admin
 from penstock.api.app import create_app
 from penstock.api.auth import Authenticator
 from penstock.api.downloads import Downloads
 from penstock.api.health import Health
+from penstock.api.idempotency import IdempotencyKeys
 from penstock.api.jobs import JobDoor
 from penstock.api.links import Links
 from penstock.api.openapi import Reference
+from penstock.api.rates import Rates
 from penstock.api.request_queue import RequestQueue
 from penstock.api.request_queue_record import Renderer
+from penstock.api.tenants import TenantRoutes
 from penstock.api.uploads import Uploads
+from penstock.api.usage import UsagePage
+from penstock.api.webhooks import WebhookRoutes
 from penstock.blobs.bucket import Bucket
 from penstock.blobs.fetch import Web
 from penstock.blobs.open import Access, open_blobs, place_of
@@ -33,29 +39,36 @@ from penstock.blobs.source_uri import AllowList
 from penstock.blobs.spool import Spool
 from penstock.blobs.store import Blobs
 from penstock.clock import Clock, SystemClock
+from penstock.core.files import FileRule
 from penstock.core.job import OrgId
 from penstock.core.key import key_id_of, new_key
+from penstock.core.share import share_of
 from penstock.directory import make_directory
 from penstock.errors import ConfigurationError
 from penstock.keyring import Keyring, Purpose
 from penstock.lifecycle.accept import Phase
+from penstock.lifecycle.deliver import Deliverer, Post
 from penstock.lifecycle.durable import Engine
 from penstock.lifecycle.ports import CancelWatch, Ports
-from penstock.lifecycle.prune import keep_pruned, prune_orphans
+from penstock.lifecycle.prune import keep_keys_pruned, keep_pruned, prune_orphans
+from penstock.lifecycle.turns import Slots
 from penstock.providers.credentials import FixedToken, GoogleToken
 from penstock.providers.vertex import TIMEOUT_SECONDS, Token, Vertex
 from penstock.receive.receiver import Receiver
 from penstock.settings import Settings, catalogue
+from penstock.startup import LOOPBACK, known_as, setting_faults
 from penstock.store.location import Location, location_of
 from penstock.store.store import Store, engine_database
 from penstock.store.tenants import Key
+from penstock.webhooks.address import Addresses
+from penstock.webhooks.secrets import Sealer
+from penstock.webhooks.sender import open_sender
 
 DEFAULT_ORG: Final = OrgId("default")
 DEFAULT_USER: Final = "owner"
 ALIAS_ID: Final = "dev-key"
 
 GOOGLE: Final = "gs://"
-LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 ONE_FOR_ALL: Final = "Keys and links of one process must hold for the others."
 
 
@@ -91,17 +104,26 @@ class Front:
     ) -> None:
         settings = ground.settings
         self.room = Room(ground.spool.measure, ground.clock, _room_limits(settings))
-        self._receiver = Receiver(settings.limits, settings.receive_processes_max)
+        # Refuses what requests must not name in the provider's hands.
+        self._receiver = Receiver(
+            settings.limits, settings.receive_processes_max, files=_files(settings)
+        )
+        clock, usage = ground.clock, ground.store.usage
         door = JobDoor(
             jobs=ground.store.jobs,
+            usage=usage,
+            audit=ground.store.audit,
+            keys=IdempotencyKeys(ground.store.idempotency, clock, settings.limits),
             spool=ground.spool,
             blobs=ground.blobs,
             room=self.room,
             receiver=self._receiver,
-            clock=ground.clock,
+            clock=clock,
             limits=settings.limits,
             models=catalogue(settings),
             default_model=settings.default_model,
+            quotas=settings.quotas,
+            estimates=settings.estimates,
             sources=_sources(ground),
             accepted=accepted,
         )
@@ -111,7 +133,10 @@ class Front:
         queue = RequestQueue(door, authenticator, renderer)
         self._uploads = Uploads(door, Partials(settings.data_dir), authenticator, renderer)
         downloads = Downloads(ground.store.jobs, ground.blobs, links, settings.limits)
-        parts = (queue, self._uploads, downloads, Reference(door))
+        tenants = TenantRoutes(ground.store, authenticator, ground.clock, settings.limits)
+        webhooks = _webhooks(ground, authenticator)
+        used = UsagePage(usage, settings.quotas, authenticator, clock)
+        parts = (queue, self._uploads, downloads, tenants, webhooks, used, Reference(door))
         self.routes = [route for part in parts for route in part.routes()]
 
     def begin(self) -> list[asyncio.Task[None]]:
@@ -131,13 +156,11 @@ class Back:
         settings = ground.settings
         watch = CancelWatch(ground.store.jobs, ground.clock, settings.timing.cancel_check_seconds)
         self._ports = _ports(ground, watch)
-        concurrency = {
-            Phase.PREPARE: settings.prepare_concurrency,
-            Phase.RUN: settings.jobs_in_flight_max,
-            Phase.COLLECT: settings.collect_concurrency,
-        }
+        self._idempotency = ground.store.idempotency
         database = engine_database(ground.location)
-        self.engine = Engine(self._ports, ground.store.workers, watch, database, concurrency)
+        slots = _slots(settings)
+        self.engine = Engine(self._ports, ground.store.workers, watch, database, slots)
+        self._deliverer = Deliverer(_post(ground))
         # The lock on the data directory says that no other process has this SQLite file. A database
         # on a server can have any number of workers.
         self._is_alone = isinstance(ground.location, Path)
@@ -149,11 +172,17 @@ class Back:
         await prune_orphans(self._ports)
         await self.engine.begin(alone=self._is_alone)
         self.is_working = True
-        return [asyncio.create_task(keep_pruned(self._ports), name="pruner")]
+        loops = {
+            "pruner": keep_pruned(self._ports),
+            "key pruner": keep_keys_pruned(self._idempotency, self._ports),
+            "deliverer": self._deliverer.run(),
+        }
+        return [asyncio.create_task(loop, name=name) for name, loop in loops.items()]
 
     async def end(self) -> None:
         """Stop to work, and leave what is not done to others."""
         self.is_working = False
+        await self._deliverer.leave()
         await self.engine.end()
 
 
@@ -170,13 +199,17 @@ class Server:
         self._aliases: dict[str, str] = {}
         pepper = self._ground.keyring.key(Purpose.API_KEYS)
         self.authenticator = Authenticator(
-            self.store.tenants, pepper, self._ground.clock, self._aliases
+            self.store.tenants,
+            pepper,
+            self._ground.clock,
+            self._aliases,
+            Rates(settings.quotas),
         )
         self._back = Back(self._ground) if settings.works else None
         self._front = self._made_front() if settings.accepts else None
         self._health = self._made_health()
         routes = [*self._health.routes(), *(self._front.routes if self._front else ())]
-        self.app = create_app(routes, self._lifespan)
+        self.app = create_app(routes, self._lifespan, known_as(settings))
 
     async def first_key(self) -> str | None:
         """Make the first key of a new database and return it, to be shown once; else None.
@@ -187,7 +220,7 @@ class Server:
         if self._front is None or await tenants.has_keys():
             return None
         text, now = new_key(), self._ground.clock.now()
-        await _ensure_owner(self.store, now)
+        await ensure_owner(self.store, now)
         made = await tenants.put_first_key(_key(self.authenticator, text, "bootstrap", now))
         return text if made else None
 
@@ -249,12 +282,13 @@ def _ground(settings: Settings, clock: Clock) -> Ground:
     access = Access(endpoint=_blobs_endpoint(settings), token=token, http=http, clock=clock)
     blobs = open_blobs(settings.blobs_url, spool, access)
     location = location_of(settings)
+    keyring = Keyring.open(settings.secret, settings.data_dir)
     return Ground(
         settings=settings,
         clock=clock,
         location=location,
-        store=Store.open(location),
-        keyring=Keyring.open(settings.secret, settings.data_dir),
+        store=Store.open(location, keyring.key(Purpose.AUDIT)),
+        keyring=keyring,
         spool=spool,
         blobs=blobs,
         http=http,
@@ -281,12 +315,45 @@ def _ports(ground: Ground, watch: CancelWatch) -> Ports:
     )
 
 
+def _post(ground: Ground) -> Post:
+    settings = ground.settings
+    return Post(
+        deliveries=ground.store.deliveries,
+        sender=open_sender(_addresses(settings), settings.limits, settings.deliver_concurrency),
+        sealer=Sealer(ground.keyring.key(Purpose.WEBHOOKS)),
+        clock=ground.clock,
+        limits=settings.limits,
+        timing=settings.timing,
+        concurrency=settings.deliver_concurrency,
+    )
+
+
+def _webhooks(ground: Ground, authenticator: Authenticator) -> WebhookRoutes:
+    settings = ground.settings
+    admin = Admin(
+        store=ground.store,
+        authenticator=authenticator,
+        clock=ground.clock,
+        limits=settings.limits,
+    )
+    sealer = Sealer(ground.keyring.key(Purpose.WEBHOOKS))
+    return WebhookRoutes(admin, sealer, _addresses(settings))
+
+
+def _addresses(settings: Settings) -> Addresses:
+    return Addresses(settings.limits, settings.webhooks_private_allowed)
+
+
 def _sources(ground: Ground) -> Sources:
     settings = ground.settings
     # Refuses what would let everybody read the jobs of all.
     allowed = AllowList(settings.sources_allowed, private=_own_folders(settings))
     web = Web(settings.limits, ground.clock, ssl.create_default_context())
     return Sources(allowed, ground.bucket, web)
+
+
+def _files(settings: Settings) -> FileRule:
+    return FileRule.of(settings.files_allowed, _own_folders(settings))
 
 
 def _own_folders(settings: Settings) -> list[str]:
@@ -308,7 +375,7 @@ async def add_key(
     store: Store, authenticator: Authenticator, text: str, name: str, now: float
 ) -> Key:
     """Store a key for the default organisation, unless it is there already."""
-    await _ensure_owner(store, now)
+    await ensure_owner(store, now)
     key = _key(authenticator, text, name, now)
     known = await store.tenants.key(key.id)
     if known is None or known.digest != key.digest:
@@ -316,7 +383,8 @@ async def add_key(
     return key
 
 
-async def _ensure_owner(store: Store, now: float) -> None:
+async def ensure_owner(store: Store, now: float) -> None:
+    """Make the operator's organisation and its owner unless they are there."""
     await store.tenants.ensure_org(DEFAULT_ORG, "default", now)
     await store.tenants.ensure_user(DEFAULT_USER, DEFAULT_ORG, "owner", now)
 
@@ -358,7 +426,8 @@ def check(settings: Settings) -> None:
 
 def _faults(settings: Settings) -> Iterator[ConfigurationError]:
     yield from _missing(settings)
-    for read in (location_of, _blobs_place, _keyring):
+    yield from setting_faults(settings)
+    for read in (location_of, _blobs_place, _keyring, _addresses, _files):
         try:
             read(settings)
         except ConfigurationError as fault:
@@ -373,12 +442,10 @@ def _faults(settings: Settings) -> Iterator[ConfigurationError]:
 
 def _missing(settings: Settings) -> Iterator[ConfigurationError]:
     vertex = settings.vertex
-    needed = {}
+    # Who takes requests must know the bucket in order to keep it private.
+    needed = {"vertex.bucket": vertex.bucket}
     if settings.works:
         needed["vertex.project"] = vertex.project
-    if settings.works or pulls_from_google(settings):
-        # Who pulls must know the bucket in order to keep it private.
-        needed["vertex.bucket"] = vertex.bucket
     for name, value in needed.items():
         if not value:
             yield ConfigurationError(
@@ -419,12 +486,29 @@ def _keyring(settings: Settings) -> None:
         Keyring(settings.secret)
 
 
+def _slots(settings: Settings) -> dict[Phase, Slots]:
+    numbers = {
+        Phase.PREPARE: (settings.prepare_concurrency, settings.prepare_concurrency_tenant_max),
+        Phase.RUN: (settings.jobs_in_flight_max, settings.jobs_in_flight_tenant_max),
+        Phase.COLLECT: (settings.collect_concurrency, settings.collect_concurrency_tenant_max),
+    }
+    return {
+        phase: Slots(whole=whole, each=share_of(whole, each))
+        for phase, (whole, each) in numbers.items()
+    }
+
+
 def _room_limits(settings: Settings) -> RoomLimits:
+    concurrency, waiting = settings.uploads_concurrency_max, settings.uploads_waiting_max
     return RoomLimits(
         spool_bytes_max=settings.spool_bytes_max,
         disk_free_bytes_min=settings.disk_free_bytes_min,
-        uploads_concurrency_max=settings.uploads_concurrency_max,
-        uploads_waiting_max=settings.uploads_waiting_max,
+        uploads_concurrency_max=concurrency,
+        uploads_concurrency_tenant_max=share_of(
+            concurrency, settings.uploads_concurrency_tenant_max
+        ),
+        uploads_waiting_max=waiting,
+        uploads_waiting_tenant_max=share_of(waiting, settings.uploads_waiting_tenant_max),
         upload_wait_seconds_max=settings.upload_wait_seconds_max,
     )
 

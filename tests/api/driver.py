@@ -6,7 +6,7 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,24 @@ import msgspec
 import sqlalchemy as sa
 from starlette.applications import Starlette
 from tests.fake_clock import START
+from tests.ingest.naive import FILES
 
+from penstock.api.admin import Admin
 from penstock.api.app import create_app
 from penstock.api.auth import Authenticator
 from penstock.api.downloads import Downloads
 from penstock.api.health import Health
+from penstock.api.idempotency import IdempotencyKeys
 from penstock.api.jobs import JobDoor
 from penstock.api.links import Links
 from penstock.api.openapi import Reference
+from penstock.api.rates import Rates
 from penstock.api.request_queue import RequestQueue
 from penstock.api.request_queue_record import Renderer
+from penstock.api.tenants import TenantRoutes
 from penstock.api.uploads import Uploads
+from penstock.api.usage import UsagePage
+from penstock.api.webhooks import WebhookRoutes
 from penstock.blobs.bucket import Bucket
 from penstock.blobs.fetch import Web
 from penstock.blobs.local import LocalBlobs
@@ -40,24 +47,34 @@ from penstock.clock import Clock
 from penstock.core.job import Counts, Job, JobId, OrgId
 from penstock.core.key import key_id_of, new_key
 from penstock.core.limits import Limits
-from penstock.core.models import DEFAULT_MODEL, SEED_CATALOGUE
+from penstock.core.models import DEFAULT_MODEL, SEED_CATALOGUE, Model
+from penstock.core.quotas import Estimates, Quotas
 from penstock.core.state import JobState
 from penstock.receive.receiver import Receiver
 from penstock.receive.worker import serve
 from penstock.store import tables
+from penstock.store.admission import ANYBODY, Admission
 from penstock.store.jobs import Finish, Jobs
 from penstock.store.store import Store
 from penstock.store.tenants import Key
+from penstock.webhooks.address import Addresses
+from penstock.webhooks.secrets import Sealer
 
 BASE = "/api/v1/ie/requestqueue/apikey"
+QUOTAS = Quotas()
 PEPPER = b"p" * 32
 LINK_KEY = b"l" * 32
+WEBHOOK_KEY = b"w" * 32
+PRIVATE_HOOKS = "http://127.0.0.1:9000/"
+"""Where webhooks may go beside the public internet."""
 TLS = ssl.create_default_context()
 ROOM_LIMITS = RoomLimits(
     spool_bytes_max=0,
     disk_free_bytes_min=256 * 1024 * 1024,
     uploads_concurrency_max=32,
+    uploads_concurrency_tenant_max=32,
     uploads_waiting_max=200,
+    uploads_waiting_tenant_max=200,
     upload_wait_seconds_max=20,
 )
 COUNTS = Counts(ok=2, error=1, prompt_tokens=10, candidates_tokens=20, thoughts_tokens=5)
@@ -76,24 +93,32 @@ class Api:
         sources: Sources | None = None,
         room: Room | None = None,
         blobs: Blobs | None = None,
+        quotas: Quotas = QUOTAS,
+        models: Mapping[str, Model] = SEED_CATALOGUE,
     ) -> None:
         self.store = store
         self.spool = spool
         self.blobs = blobs or LocalBlobs(spool)
         self.accepted = 0
-        self.authenticator = Authenticator(store.tenants, PEPPER, clock)
+        rates = Rates(quotas)
+        self.authenticator = Authenticator(store.tenants, PEPPER, clock, rates=rates)
         self.links = Links(LINK_KEY, clock, 3600)
         room = room or Room(spool.measure, clock, ROOM_LIMITS)
         door = JobDoor(
             jobs=store.jobs,
+            usage=store.usage,
+            audit=store.audit,
+            keys=IdempotencyKeys(store.idempotency, clock, limits),
             spool=spool,
             blobs=self.blobs,
             room=room,
-            receiver=Receiver(limits, 2, InThread),
+            receiver=Receiver(limits, 2, InThread, FILES),
             clock=clock,
             limits=limits,
-            models=SEED_CATALOGUE,
+            models=models,
             default_model=DEFAULT_MODEL,
+            quotas=quotas,
+            estimates=Estimates(),
             sources=sources or Sources(AllowList(()), no_bucket, Web(limits, clock, TLS)),
             accepted=self._count,
         )
@@ -108,10 +133,19 @@ class Api:
                 *self.uploads.routes(),
                 *self.downloads.routes(),
                 *Health(store.ping, room).routes(),
+                *TenantRoutes(store, self.authenticator, clock, limits).routes(),
+                *UsagePage(store.usage, quotas, self.authenticator, clock).routes(),
+                *self._webhooks(clock, limits).routes(),
                 *Reference(door).routes(),
             ],
             self._lifespan,
         )
+
+    def _webhooks(self, clock: Clock, limits: Limits) -> WebhookRoutes:
+        admin = Admin(
+            store=self.store, authenticator=self.authenticator, clock=clock, limits=limits
+        )
+        return WebhookRoutes(admin, Sealer(WEBHOOK_KEY), Addresses(limits, [PRIVATE_HOOKS]))
 
     def _count(self) -> None:
         self.accepted += 1
@@ -168,11 +202,11 @@ class Scripted(Jobs):
     before: Callable[[], Awaitable[None]] | None = None
     after: Callable[[], Awaitable[None]] | None = None
 
-    async def add(self, job: Job) -> None:
+    async def add(self, job: Job, admission: Admission = ANYBODY) -> None:
         """Commit the job between what the test wants."""
         if self.before is not None:
             await self.before()
-        await super().add(job)
+        await super().add(job, admission)
         if self.after is not None:
             await self.after()
 

@@ -35,7 +35,7 @@ async def troubled(own_server: PostgresServer) -> AsyncIterator[Store]:
     )
     await store.tenants.ensure_org(OrgId("acme"), "acme", START)
     await store.tenants.ensure_user("acme-user", OrgId("acme"), "owner", START)
-    store.jobs = Scripted(store._engine)
+    store.jobs = Scripted(store._engine, store.audit)
     yield store
     await store.close()
 

@@ -6,12 +6,13 @@ import httpx2
 import pytest
 from tests.api.driver import BASE, Api, ended
 from tests.blobs.places import opened, served
-from tests.fake_clock import FakeClock
+from tests.fake_clock import START, FakeClock
 
 from penstock.blobs.spool import Spool
-from penstock.core.job import Job
+from penstock.core.job import Job, OrgId
 from penstock.core.limits import Limits
 from penstock.core.state import JobState
+from penstock.store import tables
 from penstock.store.store import Store
 
 MakeJob = Callable[..., Job]
@@ -270,3 +271,43 @@ async def test_a_job_without_output_has_no_download(
 async def test_a_link_only_reads(nobody: httpx2.AsyncClient, url: str, method: str) -> None:
     """No other method is taken."""
     assert (await nobody.request(method, url)).status_code == 405
+
+
+async def test_a_suspended_organisation_has_no_downloads(
+    nobody: httpx2.AsyncClient, api: Api, url: str
+) -> None:
+    """Its links die with the suspension, look like forged ones, and live again after it."""
+    forged = await fetch(nobody, url[:-1] + ("0" if url[-1] != "0" else "1"))
+    await _suspend(api, START)
+    dead = await fetch(nobody, url)
+    await _suspend(api, None)
+    assert (dead.status_code, dead.content) == (403, forged.content)
+    assert (await fetch(nobody, url)).content == DATA
+
+
+async def test_a_deleted_job_has_no_download(
+    nobody: httpx2.AsyncClient, api: Api, url: str
+) -> None:
+    """Without its row a good link opens nothing, although the file is there."""
+    forged = await fetch(nobody, url[:-1] + ("0" if url[-1] != "0" else "1"))
+    async with api.store._engine.begin() as connection:
+        for table in (tables.events, tables.attempts, tables.jobs):
+            await connection.execute(table.delete())
+    gone = await fetch(nobody, url)
+    assert (gone.status_code, gone.content) == (403, forged.content)
+
+
+async def test_a_link_is_for_one_job(
+    nobody: httpx2.AsyncClient, api: Api, url: str, new_job: MakeJob
+) -> None:
+    """The query of one job's link opens neither a foreign job nor another one of the tenant."""
+    for org in ("acme", "rival"):
+        job = new_job(org_id=OrgId(org), user_id=f"{org}-user")
+        other = await ended(api, job, output=DATA)
+        path = f"/api/v1/ie/requestqueue/downloads/{other}/output.jsonl"
+        assert (await fetch(nobody, f"{path}?{url.partition('?')[2]}")).status_code == 403
+
+
+async def _suspend(api: Api, at: float | None) -> None:
+    async with api.store._engine.begin() as connection:
+        await connection.execute(tables.orgs.update().values(suspended_at=at))

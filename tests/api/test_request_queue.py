@@ -444,7 +444,7 @@ async def test_a_member_submits_for_the_named_organisation(
     acme: httpx2.AsyncClient, api: Api
 ) -> None:
     """With X-Organization-ID the request belongs to that organisation."""
-    await api.store.tenants.ensure_user("acme-user", OrgId("rival"), "member", START)
+    await api.store.tenants.ensure_user("acme-user", OrgId("rival"), "developer", START)
     headers = {"X-Organization-ID": "rival"}
     body = submission(lines(1))
     answer = await acme.post(f"{BASE}/requests", json=body, headers=headers)

@@ -31,7 +31,7 @@ async def test_too_many_uploads_are_told_to_come_back(store: Store, spool: Spool
     limits = msgspec.structs.replace(ROOM_LIMITS, uploads_concurrency_max=1)
     room = Room(spool.measure, FakeClock(), limits)
     async with server(store, spool, room) as client:
-        async with room.reserve(0):
+        async with room.reserve("others", 0):
             answer = await client.post(f"{BASE}/requests", json={"input_data": lines(1)})
         again = await client.post(f"{BASE}/requests", json={"input_data": lines(1)})
     assert (answer.status_code, answer.json()["code"]) == (503, "too_busy")

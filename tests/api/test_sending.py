@@ -4,7 +4,7 @@ import os
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from pathlib import Path
 
 import httpx2
@@ -16,11 +16,17 @@ from tests.fake_clock import FakeClock
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from penstock.api.protocol import SENDING_THREADS, guarded
-from penstock.api.sending import BLOCK_BYTES, READ_BYTES, RETRY_AFTER_SECONDS, open_whole
+from penstock.api.sending import (
+    BLOCK_BYTES,
+    READ_BYTES,
+    RETRY_AFTER_SECONDS,
+    Slots,
+    open_whole,
+)
 from penstock.blobs.spool import OUTPUT, Spool
 from penstock.core.job import Job
 from penstock.core.limits import Limits
-from penstock.errors import BlobMissing
+from penstock.errors import BlobMissing, Unavailable
 from penstock.store.store import Store
 
 SIZE = 12_000_000
@@ -309,6 +315,21 @@ async def test_too_many_downloads_are_refused(serve: Open) -> None:
     assert refused.headers["retry-after"] == str(RETRY_AFTER_SECONDS)
     assert unchanged.status_code == 304
     assert answer.content == DATA
+
+
+def test_one_organisation_leaves_downloads_to_the_others() -> None:
+    """Its downloads beyond its share are refused, another's go on, and an end makes room."""
+    slots = Slots(Limits(downloads_concurrency_max=3, downloads_concurrency_tenant_max=2))
+    with ExitStack() as held:
+        last = slots.take("acme", is_compressed=False)
+        held.enter_context(slots.take("acme", is_compressed=True))
+        with last:
+            with pytest.raises(Unavailable, match="limit downloads_concurrency_tenant_max"):
+                held.enter_context(slots.take("acme", is_compressed=False))
+            held.enter_context(slots.take("rival", is_compressed=False))
+            assert (slots.taken, slots.compressing) == (3, 1)
+        held.enter_context(slots.take("acme", is_compressed=False))
+    assert (slots.taken, slots.compressing) == (0, 0)
 
 
 async def test_too_many_compressed_ones_come_plain(serve: Open) -> None:

@@ -259,7 +259,7 @@ async def test_a_finish_killed_after_the_commit_finds_its_job(
 @pytest.fixture
 def scripted(store: Store, api: Api, spool: Spool, clock: FakeClock) -> Scripted:
     """The jobs of the API, which do as they are told."""
-    store.jobs = Scripted(store._engine)
+    store.jobs = Scripted(store._engine, store.audit)
     api.__init__(store, spool, clock, LIMITS)  # type: ignore[misc]  # the same API over other jobs
     return store.jobs
 

@@ -9,7 +9,8 @@ from tests.fake_clock import FakeClock
 from tests.wire import closed_port
 
 from penstock.blobs.addresses import Address, is_public
-from penstock.blobs.fetch import Source, Web, resolve
+from penstock.blobs.egress import resolve
+from penstock.blobs.fetch import Source, Web
 from penstock.blobs.source_uri import parse
 from penstock.core.limits import Limits
 from penstock.errors import PenstockError, SourceRefused, SourceUnavailable

@@ -21,11 +21,14 @@ from penstock.blobs.room import (
 from penstock.errors import StorageFull, TooBusy, Unavailable
 
 WAIT_SECONDS = 20.0
+ACME = "acme"
 LIMITS = RoomLimits(
     spool_bytes_max=0,
     disk_free_bytes_min=1_000,
     uploads_concurrency_max=3,
+    uploads_concurrency_tenant_max=3,
     uploads_waiting_max=4,
+    uploads_waiting_tenant_max=4,
     upload_wait_seconds_max=WAIT_SECONDS,
 )
 
@@ -75,14 +78,14 @@ class Uploads:
         self.left: dict[str, asyncio.Event] = {}
         self.tasks: dict[str, asyncio.Task[None]] = {}
 
-    async def begin(self, name: str, size: int | None) -> None:
+    async def begin(self, name: str, size: int | None, org_id: str = ACME) -> None:
         """Start an upload and let it come as far as it can."""
         self.left[name] = asyncio.Event()
-        self.tasks[name] = asyncio.create_task(self._run(name, size))
+        self.tasks[name] = asyncio.create_task(self._run(name, size, org_id))
         await self.settle()
 
-    async def _run(self, name: str, size: int | None) -> None:
-        async with self.room.reserve(size):
+    async def _run(self, name: str, size: int | None, org_id: str) -> None:
+        async with self.room.reserve(org_id, size):
             self.entered.append(name)
             await self.left[name].wait()
 
@@ -268,8 +271,59 @@ async def test_who_leaves_the_line_is_forgotten() -> None:
 async def test_nobody_sleeps_who_has_room() -> None:
     """Without a line no time passes."""
     clock = FakeClock()
-    async with Room(Disk(), clock, LIMITS).reserve(1):
+    async with Room(Disk(), clock, LIMITS).reserve(ACME, 1):
         assert clock.slept == []
+
+
+# -- one organisation among others ---------------------------------------------------------------
+
+
+async def test_one_organisation_leaves_something_to_the_others() -> None:
+    """Its uploads beyond its share wait, and another's goes by them at once."""
+    async with uploads(Disk(), uploads_concurrency_tenant_max=2) as all_of_them:
+        for name in "abc":
+            await all_of_them.begin(name, 0)
+        await all_of_them.begin("theirs", 0, "rival")
+        assert all_of_them.entered == ["a", "b", "theirs"]
+        await all_of_them.end("theirs")
+        assert all_of_them.entered == ["a", "b", "theirs"]
+        await all_of_them.end("a")
+        assert all_of_them.entered == ["a", "b", "theirs", "c"]
+
+
+async def test_those_beyond_a_share_keep_their_order() -> None:
+    """When one of its uploads ends, the organisation's oldest goes, though it let others by."""
+    async with uploads(Disk(), uploads_concurrency_tenant_max=1) as all_of_them:
+        for name in "abc":
+            await all_of_them.begin(name, 0)
+        await all_of_them.begin("theirs", 0, "rival")
+        for name in "ab":
+            await all_of_them.end(name)
+        assert all_of_them.entered == ["a", "theirs", "b", "c"]
+
+
+async def test_a_share_that_is_held_too_long_is_told() -> None:
+    """503 that says whose uploads are in the way, which here are his own."""
+    async with uploads(Disk(), uploads_concurrency_tenant_max=1) as all_of_them:
+        await all_of_them.begin("a", 0)
+        await all_of_them.begin("b", 0)
+        await all_of_them.move(WAIT_SECONDS)
+        refusal = await all_of_them.refusal("b")
+        assert type(refusal) is TooBusy
+        assert "1 uploads of your organisation are in progress" in refusal.message
+
+
+async def test_one_organisation_does_not_fill_the_line() -> None:
+    """The next of those that wait is sent away at once, and another's still finds a place."""
+    async with uploads(
+        Disk(), uploads_concurrency_max=1, uploads_waiting_tenant_max=2
+    ) as all_of_them:
+        for name in "abcd":
+            await all_of_them.begin(name, 0)
+        refusal = await all_of_them.refusal("d")
+        assert "2 uploads of your organisation wait" in refusal.message
+        await all_of_them.begin("theirs", 0, "rival")
+        assert not all_of_them.tasks["theirs"].done()
 
 
 # -- while bytes come ----------------------------------------------------------------------------
@@ -291,7 +345,7 @@ class Written:
 async def test_an_unknown_length_takes_a_piece_at_a_time() -> None:
     """It holds one piece, and another one only when that is used up."""
     room = Room(Disk(free=10**8), FakeClock(), LIMITS)
-    async with room.reserve(None) as hold:
+    async with room.reserve(ACME, None) as hold:
         written = Written(hold, PIECE_BYTES)
         await hold.cover()
         assert hold.reserved_bytes == PIECE_BYTES
@@ -305,7 +359,7 @@ async def test_more_than_was_said_needs_room_too() -> None:
     """The line index comes on top of a stated length, and at the end just that is added."""
     disk = Disk(free=1_002)
     room = Room(disk, FakeClock(), LIMITS)
-    async with room.reserve(2) as hold:
+    async with room.reserve(ACME, 2) as hold:
         Written(hold, 12)
         disk.free = 1_000
         await hold.cover(ahead_bytes=0)
@@ -319,7 +373,7 @@ async def test_more_than_was_said_needs_room_too() -> None:
 async def test_who_writes_may_say_how_much() -> None:
     """A writer in this process counts for itself."""
     room = Room(Disk(free=10**8), FakeClock(), LIMITS)
-    async with room.reserve(10) as hold:
+    async with room.reserve(ACME, 10) as hold:
         await hold.cover(10)
         assert (hold.reserved_bytes, hold.outstanding_bytes) == (10, 0)
         await hold.cover(11)
@@ -329,7 +383,7 @@ async def test_who_writes_may_say_how_much() -> None:
 async def test_what_is_written_is_asked_now_and_then() -> None:
     """A question costs a system call, so many small chunks share one."""
     room = Room(Disk(free=10**8), FakeClock(), LIMITS)
-    async with room.reserve(None) as hold:
+    async with room.reserve(ACME, None) as hold:
         Written(hold, PIECE_BYTES + 1)
         await hold.came(ASK_BYTES - 1)
         assert hold.written_bytes == 0
@@ -340,11 +394,11 @@ async def test_what_is_written_is_asked_now_and_then() -> None:
 async def test_files_that_are_gone_do_not_hurt_others() -> None:
     """While an upload ends, its files move away under those who ask for room."""
     room = Room(Disk(free=11_000), FakeClock(), LIMITS)
-    async with room.reserve(6_000) as hold:
+    async with room.reserve(ACME, 6_000) as hold:
         written = Written(hold, 6_000)
         hold.look()
         written.count = -1
-        async with room.reserve(10_000):
+        async with room.reserve(ACME, 10_000):
             assert hold.written_bytes == 6_000
 
 
@@ -352,14 +406,14 @@ async def test_an_upload_that_runs_out_of_room_is_refused() -> None:
     """507 in the middle, and its room is free again at once."""
     disk = Disk(free=PIECE_BYTES + 2_000)
     room = Room(disk, FakeClock(), LIMITS)
-    async with room.reserve(None) as hold:
+    async with room.reserve(ACME, None) as hold:
         disk.free = 1_999
         Written(hold, PIECE_BYTES + 1)
         with pytest.raises(StorageFull, match="in the middle") as caught:
             await hold.cover()
     assert caught.value.retry_after_seconds == 60
     disk.free = PIECE_BYTES + 2_000
-    async with room.reserve(None):
+    async with room.reserve(ACME, None):
         pass
 
 
@@ -367,7 +421,7 @@ async def test_a_full_house_may_grow() -> None:
     """The number of uploads is a limit on entering, and not on going on."""
     room = Room(Disk(free=10**9), FakeClock(), LIMITS)
     async with AsyncExitStack() as stack:
-        holds = [await stack.enter_async_context(room.reserve(1)) for _ in range(3)]
+        holds = [await stack.enter_async_context(room.reserve(ACME, 1)) for _ in range(3)]
         for hold in holds:
             Written(hold, 2)
             await hold.cover()
@@ -377,13 +431,13 @@ async def test_written_bytes_are_not_counted_twice() -> None:
     """What an upload has written is missing on the disk already, so only the rest is kept free."""
     disk = Disk(free=11_000)
     room = Room(disk, FakeClock(), LIMITS)
-    async with room.reserve(6_000) as hold:
+    async with room.reserve(ACME, 6_000) as hold:
         disk.free -= 5_000
         Written(hold, 5_000)
-        async with room.reserve(4_000):
+        async with room.reserve(ACME, 4_000):
             pass
         with pytest.raises(TooBusy, match="hold the room"):
-            async with room.reserve(4_001):
+            async with room.reserve(ACME, 4_001):
                 pass
 
 
@@ -395,7 +449,7 @@ async def test_a_full_disk_is_told() -> None:
     disk.free = 999
     assert await room.is_full()
     disk.free = 2_000
-    async with room.reserve(1_000):
+    async with room.reserve(ACME, 1_000):
         disk.free = 1_500
         assert not await room.is_full()
 
@@ -412,7 +466,7 @@ async def test_uploads_never_eat_the_watermark(data: st.DataObject) -> None:
         if action == "begin":
             stack = AsyncExitStack()
             try:
-                hold = await stack.enter_async_context(room.reserve(data.draw(sizes)))
+                hold = await stack.enter_async_context(room.reserve(ACME, data.draw(sizes)))
                 holds.append((hold, Written(hold), stack))
             except Unavailable:
                 assert len(holds) == 3 or disk.free < 2**26 + LIMITS.disk_free_bytes_min + sum(

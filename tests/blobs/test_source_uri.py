@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.blobs.source_uri import AllowList, SourceUri, parse
+from penstock.blobs.source_uri import AllowList, parse
+from penstock.core.uri import SourceUri
 from penstock.errors import ConfigurationError, Forbidden, InvalidRequest
 
 GOOD = [

@@ -59,6 +59,34 @@ def test_submit(stub: Stub, lines: Path, capsys: Out) -> None:
     assert json.loads(stub.seen[0].body)["payload"]["model"] == "gemini-3-pro-preview"
 
 
+def test_submit_with_terms(stub: Stub, lines: Path) -> None:
+    """A priority and a key of one's own go with the file."""
+    stub.on("POST", "/requests", job())
+    arguments = ["--priority", "7", "--idempotency-key", "nightly-1"]
+    assert run(["submit", str(lines), *arguments]) == 0
+    assert stub.seen[0].headers["x-penstock-priority"] == "7"
+    assert stub.seen[0].headers["idempotency-key"] == "nightly-1"
+
+
+@pytest.mark.parametrize(
+    ("name", "held"),
+    [("spend_day", "req_1 holds $0.003000"), ("jobs_in_flight", "req_1 has not ended")],
+)
+def test_submit_at_a_quota(stub: Stub, lines: Path, capsys: Out, name: str, held: str) -> None:
+    """A quota that is used up is told with who holds it and when it counts anew."""
+    quota = {
+        "name": name,
+        "reserved_by": [{"request_id": "req_1", "amount": 3_000}],
+        "resets_at": 1_795_392_000 if name == "spend_day" else None,
+    }
+    stub.on("POST", "/requests", error(429, f"quota_{name}", "used up", quota=quota))
+    assert run(["submit", str(lines)]) != 0
+    shown = capsys.readouterr().err
+    assert f"error[quota_{name}]: used up" in shown
+    assert held in shown
+    assert ("2026-11-23 00:00:00 UTC" in shown) == (name == "spend_day")
+
+
 def test_submit_json(stub: Stub, lines: Path, capsys: Out) -> None:
     """With --json standard output is the record."""
     stub.on("POST", "/requests", job())

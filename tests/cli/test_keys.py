@@ -54,7 +54,7 @@ def test_revoking_what_is_not_there_fails(run: Run) -> None:
     """The exit code is that of `not found`, and the message names the id."""
     failed = run("revoke", "unknown1")
     assert (failed.returncode, failed.stdout) == (5, "")
-    assert "There is no active key unknown1." in failed.stderr
+    assert "There is no such key in force." in failed.stderr
     assert "fix: penstock keys ls" in failed.stderr
 
 
@@ -82,6 +82,9 @@ def test_a_key_that_no_server_would_know_is_not_made(run: Run, tmp_path: Path) -
 
 def test_keys_of_a_shared_database(run: Run, postgres_url: str) -> None:
     """With the settings of the servers a key is made from anywhere."""
-    shared = {"PENSTOCK_DATABASE_URL": postgres_url, "PENSTOCK_SECRET": "s" * 40}
+    shared = {
+        "PENSTOCK_DATABASE_URL": postgres_url,
+        "PENSTOCK_SECRET": "canary-of-the-keys-7f3a91c05be2d846",
+    }
     key = run("create", "--name", "ci", **shared).stdout.strip()
     assert run("ls", **shared).stdout.startswith(f"{key_id_of(key)}\tactive\tdefault\tci\t")

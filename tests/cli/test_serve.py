@@ -83,9 +83,9 @@ def test_bad_settings_are_told(check: Check, environ: dict[str, str], said: str)
 def test_a_file_is_checked(check: Check, tmp_path: Path) -> None:
     """`--config` reads a file, and options win over it."""
     file = tmp_path / "penstock.toml"
-    file.write_text('port = 1\n[vertex]\nproject = "p"\nbucket = "b"\n', encoding="utf-8")
+    file.write_text('port = 1\n[vertex]\nproject = "p"\nbucket = "jobs"\n', encoding="utf-8")
     done = check("--config", str(file), "--port", "9999")
-    assert "project p, bucket b" in done.stdout
+    assert "project p, bucket jobs" in done.stdout
     assert ":9999" in done.stdout
 
 

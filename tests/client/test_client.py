@@ -122,20 +122,78 @@ def test_a_refusal_before_the_end(stub: Stub) -> None:
         client.submit(io.BytesIO(bytes(20_000_000)), model="m")
 
 
-def test_a_submission_is_sent_once(stub: Stub, pauses: Pauses) -> None:
-    """Even an answer that asks for patience does not send a job twice."""
+def test_a_submission_is_sent_again_with_its_key(stub: Stub, pauses: Pauses) -> None:
+    """What may pass is tried again, whole and under one key, at the server's own pace."""
+    in_flight = error(409, "idempotency_in_flight", "wait")
+    in_flight.headers["Retry-After"] = "30"
+    lost = Reply(content=b"x" * 100, cut=10)
+    away = error(503, "unavailable", "later")
+    stub.on("POST", "/requests", lost, away, in_flight, job())
+    file = io.BytesIO(b"abcdef")
+    file.seek(2)
+    with connect(stub, pauses) as client:
+        assert client.submit(file, model="m", priority=7).request_id == "req_7"
+    assert pauses.slept == [0.5, 1.0, 30.0]
+    assert len({seen.headers["idempotency-key"] for seen in stub.seen}) == 1
+    assert len({seen.body for seen in stub.seen}) == 1
+    assert base64.b64encode(b"cdef") in stub.seen[-1].body
+    assert stub.seen[-1].headers["x-penstock-priority"] == "7"
+
+
+def test_a_submission_is_given_up(stub: Stub, pauses: Pauses) -> None:
+    """After five tries the error is the caller's; each submission has a key of its own."""
     stub.on("POST", "/requests", error(503, "unavailable", "later"))
-    with connect(stub, pauses) as client, pytest.raises(ServerFailed):
+    with connect(stub, pauses) as client:
+        for _ in range(2):
+            with pytest.raises(ServerFailed):
+                client.submit(io.BytesIO(b"x"), model="m")
+    assert len(stub.seen) == 10
+    assert len({seen.headers["idempotency-key"] for seen in stub.seen}) == 2
+
+
+def test_a_key_of_one_s_own_is_sent(stub: Stub, pauses: Pauses) -> None:
+    """It goes as it is, in one request however large the file; a mismatch is not tried again."""
+    stub.on("POST", "/requests", error(422, "idempotency_mismatch", "used"))
+    with connect(stub, pauses) as client:
+        with pytest.raises(APIError, match="used"):
+            client.submit(io.BytesIO(bytes(9_000_000)), model="m", idempotency_key="mine")
+        with pytest.raises(ClientError, match="idempotency key"):
+            client.submit(io.BytesIO(b"x"), model="m", idempotency_key="a\nb")
+    assert [seen.headers["idempotency-key"] for seen in stub.seen] == ["mine"]
+
+
+@pytest.mark.parametrize(("status", "code"), [(429, "quota_spend_day"), (409, "invalid_state")])
+def test_a_refusal_is_not_tried_again(stub: Stub, pauses: Pauses, status: int, code: str) -> None:
+    """A quota may be used up until tomorrow, and other conflicts do not pass; each is told."""
+    quota = {
+        "name": "spend_day",
+        "limit": 9,
+        "used": 1,
+        "reserved": 8,
+        "asked": 5,
+        "reserved_by": [{"request_id": "req_1", "amount": 8}],
+        "resets_at": 1_795_392_000,
+    }
+    stub.on("POST", "/requests", error(status, code, "no", quota=quota))
+    with connect(stub, pauses) as client, pytest.raises(APIError) as caught:
         client.submit(io.BytesIO(b"x"), model="m")
-    assert len(stub.seen) == 1
     assert pauses.slept == []
+    assert caught.value.quota is not None
+    assert caught.value.quota.reserved_by[0].request_id == "req_1"
 
 
 def test_a_lost_answer_is_said_to_be_unclear(stub: Stub) -> None:
-    """When the answer to a submission is lost, the error says that it may have been taken."""
+    """What came from a pipe is sent once; the error says that it may have been taken."""
     stub.on("POST", "/requests", Reply(content=b"x" * 100, cut=10))
-    with connect(stub) as client, pytest.raises(ConnectionFailed) as caught:
-        client.submit(io.BytesIO(b"x"), model="m")
+    read, write = os.pipe()
+    os.close(write)
+    with (
+        os.fdopen(read, "rb") as pipe,
+        connect(stub) as client,
+        pytest.raises(ConnectionFailed) as caught,
+    ):
+        client.submit(pipe, model="m")
+    assert len(stub.seen) == 1
     assert "may or may not have taken it" in str(caught.value)
     assert "penstock ls" in str(caught.value.hint)
 

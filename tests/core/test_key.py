@@ -1,3 +1,4 @@
+import math
 import re
 
 import pytest
@@ -51,3 +52,12 @@ def test_a_single_wrong_character_is_noticed(position: int, character: str) -> N
 def test_other_forms_are_no_keys(text: str) -> None:
     """Wrong length, prefix, separators or characters give no id."""
     assert key_id_of(text) is None
+
+
+def test_a_new_key_has_256_bits() -> None:
+    """Each character of the secret is drawn from all 62, and there are enough of them."""
+    secrets = [new_key().split("_")[2] for _ in range(500)]
+    drawn = set("".join(secrets))
+    assert len(drawn) == 62
+    assert min(map(len, secrets)) * math.log2(len(drawn)) >= 256
+    assert all(len(set(column)) > 50 for column in zip(*secrets, strict=True))

@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 
 BASE: Final = "/api/v1/ie/requestqueue/apikey"
+HOOKS: Final = "/api/v1/webhooks"
 MODEL: Final = "gemini-3-flash-preview"
 ENDED: Final = frozenset({"success", "failed", "cancelled"})
 TIMEOUT_SECONDS: Final = 20.0
@@ -57,6 +58,10 @@ class Try(msgspec.Struct, kw_only=True):
     where: str | None = None
     """The path of the resumable upload."""
     by_pieces: bool = False
+    is_told: bool = False
+    """Whether a webhook was there before it."""
+    has_key: bool = False
+    """Whether it can be sent again without becoming another job."""
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -119,6 +124,8 @@ class Client:
         self.received = bytearray()
         """Every byte of every answer, to look for secrets in."""
         self.refusals: list[str] = []
+        self.hooks: dict[str, str] = {}
+        """The secrets of its webhooks, by id."""
 
     # -- what it submits -------------------------------------------------------------------------
 
@@ -140,9 +147,15 @@ class Client:
 
     def submit(self, one: Try) -> None:
         """Send it in one request; a server that says that it lost its receiver is asked again."""
-        answer = self._call("POST", f"{BASE}/requests", one.data, halves=True)
-        if answer.status == 503:  # the receiving process was killed, not the server
-            answer = self._call("POST", f"{BASE}/requests", one.data, halves=True)
+        head = {"Idempotency-Key": one.tag} if one.has_key else {}
+        answer = self._call("POST", f"{BASE}/requests", one.data, head, halves=True)
+        pause = _Pause()
+        end = time.monotonic() + TIMEOUT_SECONDS
+        # 503: the receiving process was killed, not the server. 409: the server that had the key
+        # was killed, and is not taken for dead yet.
+        while answer.status in {409, 503} and time.monotonic() < end:
+            pause()
+            answer = self._call("POST", f"{BASE}/requests", one.data, head, halves=True)
         self._accepted(one, answer)
 
     def upload(self, one: Try) -> None:
@@ -162,6 +175,13 @@ class Client:
         }
         self._accepted(one, self._call("PATCH", one.where, one.data[offset:], head))
 
+    def listen(self, url: str) -> None:
+        """Have one webhook, to which the ends of all that is submitted from now on are told."""
+        if not self.hooks:
+            answer = self._call("POST", HOOKS, json.dumps({"url": url}).encode())
+            made = self._good(answer, 201).json
+            self.hooks[made["id"]] = made["secret"]
+
     def cancel(self, one: Try) -> None:
         """Ask for the cancel of an accepted job; 409 says that it had ended."""
         one.wants_cancel = True
@@ -174,6 +194,8 @@ class Client:
     def catch_up(self) -> None:
         """Ask again for all that got no answer and can be asked again."""
         for one in self.tries:
+            if one.has_key and one.request_id is None:
+                self.submit(one)
             if one.by_pieces and one.request_id is None and one.where is not None:
                 self.upload(one)
             if one.wants_cancel and not one.is_cancel_answered and one.request_id is not None:
@@ -194,6 +216,12 @@ class Client:
         for record in records:
             self._note(record)
         return records
+
+    def is_told_of_all(self) -> bool:
+        """Return whether nothing waits for a webhook."""
+        found = [self._call("GET", f"{HOOKS}/{one}/deliveries?limit=200") for one in self.hooks]
+        deliveries = [each for one in found for each in self._good(one, 200).json["deliveries"]]
+        return all(each["state"] == "delivered" for each in deliveries)
 
     def output(self, record: Json) -> bytes:
         """Download a job's output."""

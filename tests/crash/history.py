@@ -34,6 +34,9 @@ FAST: Final = {
     "PENSTOCK_TIMING_FENCE_SECONDS": "0.15",
     "PENSTOCK_TIMING_STAGE_SECONDS": "0.2",
     "PENSTOCK_TIMING_CANCEL_CHECK_SECONDS": "0.1",
+    "PENSTOCK_TIMING_DELIVER_SECONDS": "0.2",
+    "PENSTOCK_TIMING_DELIVER_LEASE_SECONDS": "1",
+    "PENSTOCK_LIMITS_IDEMPOTENCY_LOST_SECONDS": "0.5",
 }
 
 
@@ -161,6 +164,7 @@ class History:
             objects=self._lane.objects(),
             data=self._data,
             logs=[path for path in self._folder.iterdir() if path.suffix in {".log", ".out"}],
+            received=list(self._lane.hook.received),
             secrets=[CANARY_SECRET, CANARY_TOKEN],
             server_pid=server.pid,
         )
@@ -221,7 +225,8 @@ class History:
         def is_at_rest() -> bool:
             if server.ended.is_set():
                 raise Gone("the server has ended")
-            return all(record["status"] in ENDED for record in self._client.all())
+            has_ended = all(record["status"] in ENDED for record in self._client.all())
+            return has_ended and self._client.is_told_of_all()
 
         self._client.wait(is_at_rest, "the end of all jobs", self._story.rest_seconds)
 
@@ -249,10 +254,12 @@ class History:
             self._lane.rule({"call": "create"}, {"drop": "before"})
         elif plan.work is Work.NO_ANSWER:
             self._lane.rule({"call": "create"}, {"drop": "after"})
-        if plan.large:
-            client.submit(client.new_try(padding=LARGE_BYTES))
-        else:
-            client.submit(client.new_try())
+        one = client.new_try(padding=LARGE_BYTES if plan.large else 0)
+        one.has_key = plan.work is Work.KEYED
+        if plan.work is Work.TOLD:
+            client.listen(self._lane.hook.url)
+            one.is_told = True
+        client.submit(one)
 
     def _cancel_while_it_runs(self) -> None:
         client = self._client

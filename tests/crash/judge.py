@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from standardwebhooks import Webhook, WebhookVerificationError
 from tests.crash.client import ENDED, MODEL, Client, Seen, Try
+from tests.crash.hook import Received
 from tests.crash.rows import rows
 
 from penstock.core.models import SEED_CATALOGUE
@@ -65,6 +67,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """The names of what lies in the bucket."""
     data: Path
     logs: list[Path]
+    received: list[Received]
+    """What was told to webhooks."""
     secrets: list[str]
     server_pid: int
 
@@ -87,6 +91,24 @@ def _acknowledged(evidence: Evidence) -> Iterator[Finding]:
             yield Finding("2: unexpected", f"{count} jobs of {tag}")
     for refusal in evidence.client.refusals:
         yield Finding("2: unexpected", f"a good request was answered {refusal}")
+
+
+def _told(evidence: Evidence) -> Iterator[Finding]:
+    """9: each end is told, the same id is the same body, and every signature is good."""
+    hooks = list(evidence.client.hooks.values())
+    bodies: dict[str, bytes] = {}
+    for each in evidence.received:
+        if bodies.setdefault(each.id, each.body) != each.body:
+            yield Finding("9: webhook", f"{each.id} came with two bodies")
+        try:
+            for secret in hooks:
+                Webhook(secret).verify(each.body, dict(each.headers))
+        except WebhookVerificationError as error:
+            yield Finding("9: webhook", f"{each.id}: {error}")
+    told = Counter(json.loads(body)["data"]["request_id"] for body in bodies.values())
+    for one in evidence.client.tries:
+        if one.is_told and one.request_id is not None and told[one.request_id] != len(hooks):
+            yield Finding("9: webhook", f"{one.tag} was told {told[one.request_id]} times")
 
 
 def _endings(evidence: Evidence) -> Iterator[Finding]:
@@ -179,6 +201,23 @@ def _money(evidence: Evidence) -> Iterator[Finding]:
             yield Finding("6: misbilled", f"{job_id}: billed {billed}, used {wanted}")
     for job_id in set(entries) - {record["request_id"] for record in evidence.records}:
         yield Finding("6: misbilled", f"{job_id} does not exist")
+
+
+def _quotas(evidence: Evidence) -> Iterator[Finding]:
+    """14: nothing is reserved at rest, and what is counted as used is the sum over the jobs."""
+    counted = rows(
+        evidence.data,
+        "SELECT sum(jobs) AS jobs, sum(lines) AS lines, sum(bytes) AS bytes, "
+        "sum(reserved_micro_dollars) AS reserved, sum(spent_micro_dollars) AS spent FROM usage",
+    )
+    real = rows(
+        evidence.data,
+        "SELECT count(*) AS jobs, sum(line_count) AS lines, "
+        "sum(input_bytes + coalesce(output_bytes, 0)) AS bytes, 0 AS reserved, "
+        "sum(coalesce(cost_micro_dollars, 0)) AS spent FROM jobs",
+    )
+    if counted != real:
+        yield Finding("14: quota", f"counted {counted}, jobs have {real}")
 
 
 def _bill(prompt_tokens: int, output_tokens: int) -> tuple[int, int, int]:
@@ -320,6 +359,8 @@ _CHECKS: Final = (
     _history,
     _payment,
     _money,
+    _quotas,
+    _told,
     _lines,
     _bytes,
     _secrets,

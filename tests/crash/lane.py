@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import msgspec
 from tests.crash.client import http
+from tests.crash.hook import Hook
 from tests.crash.nursery import Child, Nursery, Order
 from tests.crash.old import make_old
 
@@ -54,11 +55,13 @@ class Lane:
         self._emulator: Child | None = None
         self._emulators = 0
         self._histories = 0
+        self.hook = Hook()
         folder.mkdir(parents=True)
 
     def reset(self) -> None:
         """Have an emulator without rules."""
         self._histories += 1
+        self.hook.received.clear()
         if self._emulator is None or self._histories > HISTORIES_MAX:
             self._histories = 1
             self._begin_emulator()
@@ -70,14 +73,15 @@ class Lane:
         self._histories = HISTORIES_MAX
 
     def close(self) -> None:
-        """End the emulator."""
+        """End the emulator and the receiver."""
+        self.hook.close()
         if self._emulator is not None:
             self._emulator.end()
 
     def server_environment(self) -> dict[str, str]:
         """Return what a server needs to know."""
         url = f"http://127.0.0.1:{self._emulator_port}"
-        return environment(url)
+        return {**environment(url), "PENSTOCK_WEBHOOKS_PRIVATE_ALLOWED": self.hook.url}
 
     def rule(self, when: Json, then: Json) -> str:
         """Make a fault rule that strikes once; return its id."""

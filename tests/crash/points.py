@@ -16,8 +16,6 @@ SOURCES: Final = Path(penstock.__file__).parent
 _ROW: Final = re.compile(r"^  ([A-Z]\d+) +([a-z_]+\.[a-z_]+) +(.+)$", re.MULTILINE)
 
 MISSING: Final = {
-    "A2": "an idempotency key's row (issue 5)",
-    "F1-F4": "webhooks (issue 5)",
     "H1-H5": "deletion and retention (no issue yet)",
     "I2": "backup (no issue yet)",
     "I3": "rotation of keys (issue 5)",
@@ -30,6 +28,8 @@ class Work(StrEnum):
 
     PLAIN = "plain"
     """Submits a few lines in one request, whose halves come apart."""
+    KEYED = "keyed"
+    """Submits the same with an idempotency key, again and again until it is answered."""
     PIECES = "pieces"
     """Submits them in two pieces of a resumable upload."""
     CANCEL = "cancel"
@@ -46,11 +46,18 @@ class Work(StrEnum):
     """Submits to a server that begins with an empty directory."""
     OLD = "old"
     """Submits to a server that begins with a database of the first version."""
+    TOLD = "told"
+    """Submits a job whose end is told to a webhook."""
     LARGE = "large"
     """Submits lines so long that processes of their own collect the output."""
 
 
 _WORK: Final = {
+    "accept.claimed": Work.KEYED,
+    "accept.durable": Work.KEYED,
+    "accept.in_transaction": Work.KEYED,
+    "accept.committed": Work.KEYED,
+    "accept.half_answered": Work.KEYED,
     "upload.created": Work.PIECES,
     "upload.synced": Work.PIECES,
     "upload.job_chosen": Work.PIECES,
@@ -63,6 +70,10 @@ _WORK: Final = {
     "cancel.before_provider": Work.CANCEL,
     "cancel.sent": Work.CANCEL,
     "cancel.while_submitting": Work.CANCEL_EARLY,
+    "webhook.claimed": Work.TOLD,
+    "webhook.sent": Work.TOLD,
+    "webhook.answered": Work.TOLD,
+    "webhook.recorded": Work.TOLD,
     "migrate.between_steps": Work.FRESH,
     "migrate.upgraded": Work.OLD,
     "stop.begun": Work.STOP,

@@ -35,7 +35,8 @@ def begin(service: Service) -> socket.socket:
         (str(address.hostname), int(address.port or 0)), timeout=PATIENCE_SECONDS
     )
     head = (
-        f"POST {BASE}/requests HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {service.key}\r\n"
+        f"POST {BASE}/requests HTTP/1.1\r\nHost: localhost\r\n"
+        f"Authorization: Bearer {service.key}\r\n"
         f"Content-Type: application/jsonl\r\nContent-Length: {2 * len(DATA)}\r\n\r\n"
     )
     client.sendall(head.encode() + DATA)

@@ -13,6 +13,7 @@ from typing import Final
 from penstock.cli.main import main
 from penstock.core.job import Job, OrgId
 from penstock.store import database
+from penstock.store.admission import Admission
 from penstock.store.jobs import Jobs
 
 _fsync = os.fsync
@@ -47,14 +48,14 @@ def normal() -> None:
 def early() -> None:
     """The answer goes out before the row is committed: that happens when somebody asks for it."""
     add, get = Jobs.add, Jobs.get
-    waiting: list[Job] = []
+    waiting: list[tuple[Job, Admission]] = []
 
-    async def remember(_jobs: Jobs, job: Job) -> None:
-        waiting.append(job)
+    async def remember(_jobs: Jobs, job: Job, admission: Admission) -> None:
+        waiting.append((job, admission))
 
     async def get_late(jobs: Jobs, org_id: OrgId, job_id: str) -> Job | None:
         while waiting:
-            await add(jobs, waiting.pop())
+            await add(jobs, *waiting.pop())
         return await get(jobs, org_id, job_id)
 
     Jobs.add = remember  # type: ignore[method-assign, assignment]

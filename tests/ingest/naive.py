@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from penstock.core.files import FileRule
 from penstock.core.limits import Limits
 from penstock.errors import Problem, Refused
 from penstock.ingest.index import ROW_BYTES, unpack_row
@@ -92,7 +93,7 @@ def take(
 ) -> Taken | Turned:
     """Feed the data in pieces; `raw` feeds JSONL without the JSON around it."""
     door: Callable[..., Intake | JsonlIntake] = JsonlIntake if raw else Intake
-    return through(functools.partial(door, limits or Limits()), data, sizes)
+    return through(functools.partial(door, limits or Limits(), files=FILES), data, sizes)
 
 
 def through(
@@ -229,7 +230,7 @@ def _members_code(value: dict[str, Any]) -> str | None:
         return "openai_format" if "messages" in request else "missing_contents"
     if not isinstance(request["contents"], list):
         return "contents_not_an_array"
-    return _contents_code(request["contents"])
+    return _contents_code(request["contents"]) or _files_code(request)
 
 
 def _contents_code(contents: list[Any]) -> str | None:
@@ -241,6 +242,55 @@ def _contents_code(contents: list[Any]) -> str | None:
         if content.get("role") not in ("user", "model", "function", "", None):
             return "unknown_role"
     return None
+
+
+def _files_code(request: dict[str, Any]) -> str | None:
+    """Return the first fault of an address in the members of a request."""
+    for inner in request.values():
+        for file in _files(inner):
+            for name, address in file.items():
+                if name.lower() in ("fileuri", "file_uri") and address is not None:
+                    code = file_code(address)
+                    if code:
+                        return code
+    return None
+
+
+def _files(value: Tree) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if name.lower() in ("filedata", "file_data") and isinstance(inner, dict):
+                yield inner
+            yield from _files(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _files(inner)
+
+
+PRIVATE = "gs://own-bucket/penstock/"
+"""The server's folder in the corpus and the tests; the rest of the bucket is not."""
+
+FILES = FileRule.of((), [PRIVATE])
+
+
+def file_code(address: Tree) -> str | None:
+    """Judge an address of the kinds that the tests name; tests/core/test_files.py has the rest."""
+    if not isinstance(address, str) or not re.match(r"(gs|(?i:https))://...", address):
+        return "invalid_file_uri"
+    scheme, _, rest = address.partition("://")
+    host, _, name = rest.partition("/")
+    if re.search(r"\.\.|//|#|\\|[\0-\x1f]|@", rest):
+        return "invalid_file_uri"
+    if scheme != "gs":
+        bad = not rest.isascii() or " " in rest or "%2f" in rest
+        ours = host.endswith(".googleapis.com") and "own-bucket" in rest
+    else:
+        bad = not name or len(name) > 1_024 or host != host.lower()
+        spelled = re.match(r"penstock(/|$)|.*[%*?{]", name)
+        ours = host == "own-bucket" and spelled is not None
+    if bad:
+        return "invalid_file_uri"
+    return "file_uri_not_allowed" if ours else None
 
 
 def judge_jsonl(

@@ -9,6 +9,7 @@ from penstock.core.limits import Limits
 from penstock.errors import InvalidInput
 from penstock.ingest.check import LineCheck
 from penstock.ingest.jsonl import JsonlIntake
+from penstock.ingest.spot import MARKS_SEARCHED
 
 TAIL = b'"request":{"contents":[{"parts":[{"text":"hi"}]}]}}'
 DEEP_OBJECTS = b'{"a":' * 15 + b"1" + b"}" * 15
@@ -210,6 +211,34 @@ def test_a_long_key_is_cut_from_the_path() -> None:
     path = problem.path or ""
     assert path.startswith("$." + "k" * 40 + '["a b"]')
     assert len(path) == 200
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "code"),
+    [
+        (b'{"a":[', b"x]}", "invalid_json"),
+        (b'{"a":[', b'],"b":{"c":1,"c":2}}', "duplicate_member"),
+        (b'{"a":[', b'],"request":{"contents":[{"role":"x"}]}}', "unknown_role"),
+    ],
+)
+def test_a_line_of_marks_is_refused_without_its_place(begin: bytes, end: bytes, code: str) -> None:
+    """The place in a line that would take long to walk is not told; with fewer marks it is."""
+    walked, left = (
+        turned(begin + b"1," * count + b"1" + end, raw=True).problems[0]
+        for count in (MARKS_SEARCHED // 2, MARKS_SEARCHED)
+    )
+    assert (walked.code, left.code) == (code, code)
+    assert (walked.path or "").startswith(("$.a[4096]", "$.b.c", "$.request.contents[0].role"))
+    assert left.path in {"$", "$.request.contents[0].role"}
+
+
+def test_half_of_an_escape_is_no_half_of_a_pair() -> None:
+    """An escape that is cut is told as such, and not as a text that was cut in an emoji."""
+    cut, alone = (
+        turned(b'{"key":"' + text + b'"}', raw=True).problems[0].code
+        for text in (rb"\ud8", rb"\ud83d")
+    )
+    assert (cut, alone) == ("invalid_json", "lone_surrogate")
 
 
 def test_all_bad_lines_are_counted_and_the_first_are_listed() -> None:

@@ -5,7 +5,7 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.ingest.naive import GOOD, Memory, Taken, Tree, Turned, take
+from tests.ingest.naive import FILES, GOOD, Memory, Taken, Tree, Turned, take
 from tests.ingest.test_properties import FRAGMENTS, json_values, moderate
 
 from penstock.core.limits import Limits
@@ -25,7 +25,7 @@ from penstock.ingest.plain import LINE_BYTES
 from penstock.ingest.spot import SEARCHED_BYTES
 
 LIMITS = Limits()
-CHECK = LineCheck(LIMITS)
+CHECK = LineCheck(LIMITS, FILES)
 REQUEST = GOOD[1:]
 CASES = {
     "good": b'{"k":1,' + REQUEST,

@@ -3,7 +3,7 @@ r"""The quick yes for whole blocks never says yes to what the exact rules refuse
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.ingest.naive import GOOD, GRAMMAR, Taken, judge_jsonl, line_code, take
+from tests.ingest.naive import FILES, GOOD, GRAMMAR, Taken, judge_jsonl, line_code, take
 from tests.ingest.test_properties import moderate, sizes
 
 from penstock.core.limits import Limits
@@ -11,7 +11,7 @@ from penstock.ingest.check import LineCheck
 from penstock.ingest.plain import LINE_BYTES, PlainLines
 
 LIMITS = Limits()
-CHECK = LineCheck(LIMITS)
+CHECK = LineCheck(LIMITS, FILES)
 PLAIN = PlainLines()
 
 TEXTS = [

@@ -48,6 +48,26 @@ def test_a_length_that_nothing_good_needs_is_refused(
 
 
 @pytest.mark.parametrize(
+    ("form", "encoding", "length", "least"),
+    [
+        (Form.JSONL, None, None, 0),
+        (Form.JSONL, "gzip", 5_000, 0),
+        (Form.JSONL, None, 2, 0),
+        (Form.JSONL, None, 1_003, 1_000),
+        (Form.JSON, None, 99, 0),
+        (Form.JSON, None, 6_100, 1_000),
+        (Form.MULTIPART, None, 6_100, 1_000),
+    ],
+)
+def test_an_input_is_at_least_so_long(
+    form: Form, encoding: str | None, length: int | None, least: int
+) -> None:
+    """What a declared length cannot hide: the JSONL itself, or a sixth of what may be escaped."""
+    upload = msgspec.structs.replace(JSONL, form=form, encoding=encoding, content_length=length)
+    assert upload.least_bytes(LIMITS) == least
+
+
+@pytest.mark.parametrize(
     ("encoding", "length", "room"),
     [(None, None, None), (None, 10, 10), (None, 9_999, 1_000), ("gzip", 10, None)],
 )

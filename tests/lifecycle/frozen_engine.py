@@ -16,6 +16,7 @@ from penstock.clock import SystemClock
 from penstock.lifecycle.accept import Phase
 from penstock.lifecycle.durable import Engine
 from penstock.lifecycle.ports import CancelWatch, Ports
+from penstock.lifecycle.turns import Slots
 from penstock.providers.provider import ProviderJob
 from penstock.settings import Timing, build
 from penstock.store.location import location_of
@@ -53,7 +54,8 @@ async def main(url: str, data_dir: str) -> None:
     watch = CancelWatch(store.jobs, clock, 0.1)
     ports: Ports = world.ports(provider=cast(Any, Endless()), alarm=watch, timing=TIMING)
     ports = msgspec.structs.replace(ports, clock=clock)
-    engine = Engine(ports, store.workers, watch, engine_database(location), dict.fromkeys(Phase, 2))
+    slots = dict.fromkeys(Phase, Slots(whole=2, each=2))
+    engine = Engine(ports, store.workers, watch, engine_database(location), slots)
     await engine.begin(alone=False)
     await asyncio.Event().wait()
 

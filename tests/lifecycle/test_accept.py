@@ -4,13 +4,15 @@ import asyncio
 import itertools
 
 import pytest
+from tests.fake_clock import START
 from tests.lifecycle.fakes import World
 
-from penstock.core.job import JobId
+from penstock.core.job import JobId, OrgId
 from penstock.core.state import TERMINAL, JobState
-from penstock.lifecycle.accept import PHASES, Phase, Stager
+from penstock.lifecycle.accept import AHEAD_MAX, PHASES, STARTS_MAX, Phase, Stager
 from penstock.lifecycle.ports import Ports
 from penstock.settings import Timing
+from penstock.store.store import Store
 
 Started = tuple[Phase, JobId, int]
 
@@ -20,16 +22,20 @@ class FakeWorkflows:
 
     def __init__(self) -> None:
         self.started: list[Started] = []
+        self.places: list[tuple[str, int]] = []
         self.dead: set[Started] = set()
         self.asked: list[Started] = []
         self.failures = 0
         self.on_start = asyncio.Event()
 
-    async def start(self, phase: Phase, job_id: JobId, run: int) -> None:
+    async def start(
+        self, phase: Phase, job_id: JobId, run: int, org_id: OrgId, priority: int
+    ) -> None:
         if self.failures:
             self.failures -= 1
             raise OSError("the disk is gone")
         self.started.append((phase, job_id, run))
+        self.places.append((org_id, priority))
         self.on_start.set()
 
     async def is_dead(self, phase: Phase, job_id: JobId, run: int) -> bool:
@@ -209,3 +215,57 @@ async def test_the_oldest_change_is_looked_at_first(world: World) -> None:
     expected = [order[1].id, order[2].id, order[0].id]
     assert [job_id for _, job_id, _ in workflows.started] == expected
     assert all(first != second for first, second in itertools.pairwise(expected))
+
+
+async def test_a_job_starts_in_the_place_of_its_organisation(world: World) -> None:
+    """The engine is told whose job it is and how soon its owner wants it."""
+    await world.job(priority=7)
+    workflows = FakeWorkflows()
+    await Stager(world.ports(), workflows).look()
+    assert workflows.places == [("acme", 7)]
+
+
+async def test_no_organisation_waits_until_all_of_another_are_started(
+    world: World, quick_store: Store
+) -> None:
+    """One job of each is started before the second of any, and the lowest number first."""
+    await quick_store.tenants.ensure_org(OrgId("rival"), "rival", START)
+    await quick_store.tenants.ensure_user("rival-user", OrgId("rival"), "owner", START)
+    theirs = {"org_id": OrgId("rival"), "user_id": "rival-user"}
+    first, second = [await world.job(updated_at=START + age) for age in (1, 2)]
+    soon = await world.job(updated_at=START + 9, priority=1)
+    one, two = [await world.job(updated_at=START + age, **theirs) for age in (20, 21)]
+    workflows = FakeWorkflows()
+    await Stager(world.ports(), workflows).look()
+    started = [job_id for _, job_id, _ in workflows.started]
+    assert started == [soon.id, one.id, first.id, two.id, second.id]
+
+
+async def test_a_long_line_is_started_in_pieces(world: World) -> None:
+    """After some starts the loop looks again at once, so that whoever came meanwhile is seen."""
+    for _ in range(STARTS_MAX + 1):
+        await world.job()
+    workflows = FakeWorkflows()
+    stager = Stager(world.ports(), workflows)
+    await stager.look()
+    assert (len(workflows.started), stager._wake.is_set()) == (STARTS_MAX, True)
+    stager._wake.clear()
+    await stager.look()
+    assert (len(set(workflows.started)), stager._wake.is_set()) == (STARTS_MAX + 1, False)
+
+
+async def test_the_engine_is_told_of_so_many_of_one_organisation(world: World) -> None:
+    """The others wait in our table until one of these is prepared; what is further on does not."""
+    jobs = [await world.job() for _ in range(AHEAD_MAX + 2)]
+    workflows = FakeWorkflows()
+    stager = Stager(world.ports(), workflows)
+    for _ in range(4):
+        await stager.look()
+    assert [job_id for _, job_id, _ in workflows.started] == [job.id for job in jobs[:AHEAD_MAX]]
+    assert workflows.asked == []
+    await world.jobs.move(jobs[0].id, JobState.PREPARED, world.clock.now())
+    await stager.look()
+    assert set(workflows.started[AHEAD_MAX:]) == {
+        (Phase.RUN, jobs[0].id, 0),
+        (Phase.PREPARE, jobs[AHEAD_MAX].id, 0),
+    }

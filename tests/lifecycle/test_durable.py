@@ -25,6 +25,7 @@ from penstock.errors import DatabaseUnavailable
 from penstock.lifecycle.accept import Phase
 from penstock.lifecycle.durable import APPLICATION_VERSION, STEPS, Engine, workflow_id
 from penstock.lifecycle.ports import CancelWatch
+from penstock.lifecycle.turns import Slots
 from penstock.providers.provider import NewBatch, ProviderJob
 from penstock.settings import Timing, build
 from penstock.store.jobs import Finish, Jobs
@@ -32,7 +33,11 @@ from penstock.store.location import DATABASE_FILE, Location, location_of
 from penstock.store.postgres import ENGINE_SCHEMA
 from penstock.store.store import Store, engine_database
 
-CONCURRENCY = {Phase.PREPARE: 2, Phase.RUN: 10, Phase.COLLECT: 1}
+SLOTS = {
+    Phase.PREPARE: Slots(whole=2, each=2),
+    Phase.RUN: Slots(whole=10, each=8),
+    Phase.COLLECT: Slots(whole=1, each=1),
+}
 TIMING = Timing(
     poll_seconds_min=0.01,
     poll_seconds_max=0.01,
@@ -60,8 +65,8 @@ class Leaping:
 class Watched(Jobs):
     """Jobs that tell when something of interest was written."""
 
-    def __init__(self, engine: Any) -> None:  # noqa: ANN401  # what Jobs takes
-        super().__init__(engine)
+    def __init__(self, engine: Any, audit: Any) -> None:  # noqa: ANN401  # what Jobs takes
+        super().__init__(engine, audit)
         self.ended = asyncio.Event()
         self.failed = asyncio.Event()
 
@@ -125,11 +130,13 @@ class Machine:
     def __init__(self, world: World, store: Store, location: Location) -> None:
         self.world = world
         self.store = store
-        self.jobs = Watched(store._engine)
+        self.jobs = Watched(store._engine, store.audit)
         world.jobs = self.jobs
         self.clock = Leaping()
         self.provider = Answering(world)
         self.timing = TIMING
+        self.slots = SLOTS
+        self.kind: type[Engine] = Engine
         self._location = location
         self._engine: Engine | None = None
         self._database: sa.Engine | None = None
@@ -139,12 +146,12 @@ class Machine:
         watch = CancelWatch(self.jobs, self.clock, TIMING.cancel_check_seconds)
         ports = self.world.ports(provider=self.provider, alarm=watch, timing=self.timing)
         database = engine_database(self._location)
-        engine = Engine(
+        engine = self.kind(
             msgspec.structs.replace(ports, clock=self.clock),
             self.store.workers,
             watch,
             database,
-            CONCURRENCY,
+            self.slots,
         )
         await engine.begin(alone=alone)
         self._engine, self._database = engine, database
@@ -352,7 +359,7 @@ async def test_starting_a_workflow_twice_is_nothing(machine: Machine) -> None:
     engine = await machine.boot()
     job = await machine.accept()
     await machine.until(machine.provider.asked)
-    await engine.start(Phase.RUN, job.id, 0)
+    await engine.start(Phase.RUN, job.id, 0, job.org_id, job.priority)
     found = machine.rows("SELECT count(*) FROM workflow_status")
     assert found == [(2,)]
     assert len(machine.provider.posts) == 1

@@ -3,16 +3,26 @@
 import logging
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 from tests.blobs.places import names_of, opened
 from tests.emulator.driver import Emulator
 from tests.lifecycle.fakes import Steps, Stopped, World, input_of, store_input
 
 from penstock.blobs.spool import INPUT, INPUT_INDEX, OUTPUT
-from penstock.core.job import Job, JobId
+from penstock.core.job import Job, JobId, OrgId
+from penstock.errors import DatabaseUnavailable
 from penstock.lifecycle.ports import Ports
-from penstock.lifecycle.prune import ORPHANS_MAX, ROWS, keep_pruned, prune_orphans
+from penstock.lifecycle.prune import (
+    ORPHANS_MAX,
+    ROWS,
+    keep_keys_pruned,
+    keep_pruned,
+    prune_orphans,
+)
 from penstock.settings import Timing
+from penstock.store.idempotency import Claim, Idempotency
+from penstock.store.store import Store
 
 DAY = 86_400.0
 HOUR = 3_600.0
@@ -187,6 +197,37 @@ async def test_a_look_that_fails_is_not_the_last(
         await looks(shared, 2)
     assert "trying again" in caplog.text
     assert await names_of(shared.blobs) == {}
+
+
+class Forgetful(Idempotency):
+    """Keys of a database that is away at first; afterwards the loop is ended."""
+
+    failures = 1
+
+    async def prune(self, kept_seconds: float, at: float) -> int:
+        """Fail once, prune once, and then stop."""
+        self.failures -= 1
+        if self.failures == 0:
+            raise DatabaseUnavailable("The database went away.")
+        if self.failures < -1:
+            raise Stopped
+        return await super().prune(kept_seconds, at)
+
+
+async def test_old_idempotency_keys_are_forgotten(
+    world: World, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each hour, also after one in which the database was away."""
+    keys = Forgetful(store._engine)
+    old = Claim(org_id=OrgId("acme"), route="r", key="k", job_id=JobId("j"), token="t")
+    await keys.claim(old, world.clock.now(), 30.0)
+    world.clock.advance(8 * DAY)
+    with pytest.raises(Stopped), caplog.at_level(logging.ERROR):
+        await keep_keys_pruned(keys, world.ports())
+    assert "trying again" in caplog.text
+    assert world.clock.slept == [3_600.0] * 3
+    young = msgspec.structs.replace(old, token="u")
+    assert await keys.claim(young, world.clock.now(), 30.0) == young
 
 
 async def test_a_directory_needs_no_looks(world: World) -> None:

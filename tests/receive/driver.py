@@ -13,6 +13,7 @@ import msgspec
 from backports import zstd
 from tests.ingest.naive import Memory, pieces
 
+from penstock.core.files import ANY_FILE
 from penstock.core.limits import Limits
 from penstock.errors import Refused
 from penstock.ingest.intake import Accepted, Envelope
@@ -72,6 +73,7 @@ def order(upload: Upload, folder: Path, limits: Limits | None = None) -> Order:
     return Order(
         upload=upload,
         limits=limits or Limits(),
+        files=ANY_FILE,
         input_path=str(folder / "input"),
         index_path=str(folder / "index"),
     )

@@ -14,6 +14,7 @@ import pytest
 from tests.ingest.naive import pieces
 from tests.receive.driver import BODIES, JSONL, LINES, begin_files, in_process
 
+from penstock.core.files import FileRule
 from penstock.core.limits import Limits
 from penstock.errors import InvalidInput, Unavailable
 from penstock.ingest.intake import Accepted
@@ -139,6 +140,23 @@ async def test_an_upload_is_stored(receiver: Receiver, name: str, tmp_path: Path
     paths = begin_files(tmp_path)
     accepted = await receiver.receive(upload, sent(body), *paths)
     assert (accepted, *(path.read_bytes() for path in paths)) == in_process(upload, body)
+
+
+async def test_the_process_is_told_which_files_are_allowed(lanes: Lanes, tmp_path: Path) -> None:
+    """The operator's list and the server's own folders reach the process that judges the lines."""
+    rule = FileRule.of(["gs://media/"], ["gs://media/penstock/"])
+    line = b'{"request":{"contents":[{"parts":[{"fileData":{"fileUri":"gs://%b/a"}}]}]}}\n'
+    receiver = Receiver(Limits(), 1, lanes.begin, rule)
+    try:
+        good = sent(line % b"media")
+        assert (await receiver.receive(JSONL, good, *begin_files(tmp_path))).line_count == 1
+        bad = sent(line % b"media/penstock" + line % b"other" + line % b"media")
+        with pytest.raises(InvalidInput) as caught:
+            await receiver.receive(JSONL, bad, *begin_files(tmp_path))
+    finally:
+        await receiver.end()
+    found = [(problem.line, problem.code) for problem in caught.value.problems]
+    assert found == [(1, "file_uri_not_allowed"), (2, "file_uri_not_allowed")]
 
 
 async def test_a_taken_upload_is_stored(receive: Receive) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 from tests.journeys.service import BASE, FAST, Json, Process, Service, prompt, until
 
-SECRET = "s" * 40
+SECRET = "canary-of-the-cluster-7f3a91c05be2d846"
 LAUNCHER = str(Path(__file__).parent / "launch.py")
 QUICK = {
     **{f"PENSTOCK_TIMING_{name}": value for name, value in FAST.items()},

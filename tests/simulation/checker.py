@@ -44,6 +44,7 @@ def check(world: "World") -> list[Finding]:
         findings += _ending(world, job)
         findings += _payment(world, job, runs)
         findings += _output(world, job, runs)
+    findings += _quotas(world)
     findings += _states(world)
     findings += _strangers(world)
     return findings
@@ -88,6 +89,15 @@ def _payment(world: "World", job: Job, runs: list[Run]) -> Iterator[Finding]:
     for name, count in posts.items():
         if count > 1 or name not in intents:
             yield Finding("posted twice", f"3: {count} POSTs of {name}")
+
+
+def _quotas(world: "World") -> Iterator[Finding]:
+    jobs = world.jobs
+    if jobs.reserved_micro_dollars != 0:
+        yield Finding("misbilled", f"14: {jobs.reserved_micro_dollars} are reserved at rest")
+    spent = sum(job.cost_micro_dollars or 0 for job in jobs.rows.values())
+    if jobs.spent_micro_dollars != spent:
+        yield Finding("misbilled", f"14: {jobs.spent_micro_dollars} are spent, jobs cost {spent}")
 
 
 def _is_providers_doing(paid: list[Run]) -> bool:

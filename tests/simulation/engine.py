@@ -14,7 +14,7 @@ import msgspec
 from tests.simulation.scheduler import Killed
 from tests.simulation.worker import Body, BodyClock, StoreDown
 
-from penstock.core.job import JobId
+from penstock.core.job import JobId, OrgId
 from penstock.lifecycle.accept import Phase, Stager
 from penstock.lifecycle.durable import STEPS, Engine, workflow_id
 from penstock.lifecycle.reap import Reaper
@@ -78,8 +78,12 @@ class SimEngine:
                 self._world.reach("looking for jobs failed")
             await self._clock.sleep(STAGE_SECONDS)
 
-    async def start(self, phase: Phase, job_id: JobId, run: int) -> None:
+    async def start(
+        self, phase: Phase, job_id: JobId, run: int, org_id: OrgId, priority: int
+    ) -> None:
         """Enqueue the workflow; one that exists already stays as it is."""
+        # Who goes first is a matter of time, and here all orders of events are played.
+        del org_id, priority
         await self._body.point("before engine.start")
         name = workflow_id(phase, job_id, run)
         if name not in self._world.workflows:
@@ -154,5 +158,8 @@ class SimEngine:
             await self._body.point("after engine.record")
         following = await Engine._following(cast(Engine, self), workflow.job_id)
         if following is not None and following != workflow.phase.value:
-            await self.start(Phase(following), workflow.job_id, workflow.run)
+            job = self._world.jobs.rows[workflow.job_id]
+            await self.start(
+                Phase(following), workflow.job_id, workflow.run, job.org_id, job.priority
+            )
         return "SUCCESS"

@@ -12,6 +12,7 @@ import msgspec
 from penstock.core.job import Attempt, Counts, Job, JobId, StopReason
 from penstock.core.state import TERMINAL, JobState, sources_of
 from penstock.errors import InternalError
+from penstock.store.admission import Admission
 from penstock.store.jobs import Finish, Kept, OpenJob
 
 _SOURCES = {state: sources_of(state) for state in JobState}
@@ -37,11 +38,15 @@ class MemoryJobs:
         self.history: dict[str, list[tuple[str, str]]] = {}
         self.ledger: list[Entry] = []
         self.moves: list[tuple[str, JobState, JobState]] = []
+        self.reserved_micro_dollars = 0
+        self.spent_micro_dollars = 0
 
-    async def add(self, job: Job) -> None:
+    async def add(self, job: Job, admission: Admission | None = None) -> None:
+        del admission  # nobody has quotas or idempotency keys here
         if job.id in self.rows:
             raise InternalError(f"The job {job.id} exists already.")
         self.rows[job.id] = job
+        self.reserved_micro_dollars += job.reserved_micro_dollars or 0
         self.tries[job.id] = {}
         self.history[job.id] = [("accepted", f"{job.line_count} lines")]
 
@@ -53,7 +58,14 @@ class MemoryJobs:
 
     async def open_jobs(self) -> list[OpenJob]:
         found = [
-            OpenJob(id=job.id, state=job.state, run=job.run, updated_at=job.updated_at)
+            OpenJob(
+                id=job.id,
+                org_id=job.org_id,
+                state=job.state,
+                run=job.run,
+                priority=job.priority,
+                updated_at=job.updated_at,
+            )
             for job in self.rows.values()
             if job.state not in TERMINAL
         ]
@@ -187,6 +199,9 @@ class MemoryJobs:
         changes.pop("state")
         moved = self._move(job_id, finish.state, changes, only_attempt=only_attempt)
         if moved:
+            job = self.rows[job_id]
+            self.reserved_micro_dollars -= job.reserved_micro_dollars or 0
+            self.spent_micro_dollars += finish.cost_micro_dollars or 0
             self._event(job_id, finish.state.value, finish.detail)
             if finish.counts is not None:
                 self.bill(job_id, at, finish.counts, finish.cost_micro_dollars)

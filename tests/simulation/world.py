@@ -19,10 +19,12 @@ from tests.simulation.vertex import SimBucket, Vertex
 from tests.simulation.worker import FREEZING, QUIET, STORMY, Body, SimSpool
 
 from penstock.api.auth import Principal
-from penstock.api.jobs import JobDoor
+from penstock.api.jobs import JobDoor, Terms
+from penstock.core.access import ROLE_SCOPES, Actor, Role
 from penstock.core.job import JobId, OrgId
 from penstock.core.limits import Limits
 from penstock.core.models import DEFAULT_MODEL, SEED_CATALOGUE
+from penstock.core.quotas import Estimates, Quotas
 from penstock.core.state import TERMINAL
 from penstock.ingest.index import pack_rows
 from penstock.ingest.intake import Accepted, Envelope
@@ -35,7 +37,13 @@ TRIES_MAX: Final = 12
 FREEZING_SHARE: Final = 0.25
 """Histories of freezes; the others are of kills."""
 ORG: Final = OrgId("acme")
-PRINCIPAL: Final = Principal(org_id=ORG, user_id="acme-user", key_id="testkey1")
+PRINCIPAL: Final = Principal(
+    actor=Actor(
+        org_id=ORG, user_id="acme-user", key_id="testkey1", address="192.0.2.1", request_id="r1"
+    ),
+    role=Role.OWNER,
+    scopes=ROLE_SCOPES[Role.OWNER],
+)
 
 TIMINGS: Final = tuple(
     Timing(
@@ -235,6 +243,9 @@ class World:
         self._door_body = body
         self.door = JobDoor(
             jobs=cast(Any, body.jobs),
+            usage=cast(Any, None),
+            audit=cast(Any, None),
+            keys=cast(Any, None),
             spool=cast(Any, body.spool),
             blobs=cast(Any, body.blobs),
             room=cast(Any, None),
@@ -243,6 +254,8 @@ class World:
             limits=Limits(),
             models=SEED_CATALOGUE,
             default_model=DEFAULT_MODEL,
+            quotas=Quotas(),
+            estimates=Estimates(),
             sources=cast(Any, None),
             accepted=_nobody_near,
         )
@@ -263,7 +276,9 @@ class World:
         upload = Upload(chosen=self._chosen[client])
         body = cast(Any, _body())
         try:
-            await door._store(PRINCIPAL, cast(Any, upload), body, job_id, cast(Any, Hold()))
+            await door._store(
+                PRINCIPAL, cast(Any, upload), body, Terms(job_id=job_id), cast(Any, Hold())
+            )
         except Exception:  # noqa: BLE001  # the client gets an error and tries again
             self.reach("accept failed")
             return

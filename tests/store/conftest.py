@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.fake_clock import START
 from tests.postgres import PostgresServer
@@ -59,6 +60,17 @@ def location(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Locatio
     name = server.create_database(request.getfixturevalue("postgres_with_tenants"))
     yield on_postgres(server.url(name))
     server.drop_database(name)
+
+
+@pytest.fixture
+async def stores(location: Location) -> AsyncIterator[list[Store]]:
+    """Four processes' views of one database, which wait for as long as a test may take."""
+    if not isinstance(location, Path):
+        location = msgspec.structs.replace(location, seconds_max=50.0)
+    opened = [Store.open(location) for _ in range(4)]
+    yield opened
+    for one in opened:
+        await one.close()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
 from penstock.errors import (
@@ -14,6 +15,7 @@ from penstock.errors import (
     MethodNotAllowed,
     NotFound,
     PenstockError,
+    QuotaExceeded,
     Refused,
 )
 from penstock.fault import fault
@@ -26,8 +28,13 @@ SECURITY_HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
 }
 """On every answer that does not set its own."""
+
+HSTS: Final = {"Strict-Transport-Security": "max-age=31536000; includeSubDomains"}
+"""On every answer of a server whose public address is https: a year, as ASVS asks."""
 
 
 def json_answer(
@@ -66,6 +73,8 @@ def error_answer(error: PenstockError) -> Response:
         body["details_total"] = error.problems_total
     if error.hint:
         body["hint"] = error.hint
+    if isinstance(error, QuotaExceeded):
+        body["quota"] = msgspec.to_builtins(error.quota)
     headers = {}
     if error.status == 401:  # noqa: PLR2004
         headers["WWW-Authenticate"] = 'Bearer realm="penstock"'
@@ -83,7 +92,7 @@ async def on_refusal(_request: Request, error: Exception) -> Response:
     return error_answer(error)
 
 
-async def on_http(_request: Request, error: Exception) -> Response:
+async def on_http(request: Request, error: Exception) -> Response:
     """Answer what the router refuses, in our shape."""
     if not isinstance(error, HTTPException):
         raise error
@@ -91,9 +100,19 @@ async def on_http(_request: Request, error: Exception) -> Response:
         return error_answer(NotFound("There is no such route.", hint="GET /docs lists them all."))
     if error.status_code == 405:  # noqa: PLR2004
         answer = error_answer(MethodNotAllowed("The route does not take this method."))
-        answer.headers.update(error.headers or {})
+        answer.headers["Allow"] = ", ".join(sorted(_methods_of(request.scope)))
         return answer
     return error_answer(Refused(str(error.detail), code="http_error"))
+
+
+def _methods_of(scope: Scope) -> set[str]:
+    """Return all methods of a path; the router tells only those of the first route that fits."""
+    return {
+        method
+        for route in scope["router"].routes
+        if isinstance(route, Route) and route.matches(scope)[0] is not Match.NONE
+        for method in route.methods or ()
+    }
 
 
 async def on_disconnect(_request: Request, _error: Exception) -> Response:

@@ -14,7 +14,9 @@ from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from penstock.api.answers import HANDLERS, SECURITY_HEADERS, bug_answer
+from penstock.api.answers import HANDLERS, HSTS, SECURITY_HEADERS, bug_answer
+from penstock.api.hosts import HostCheck, KnownAs
+from penstock.api.rates import RATE_STATE
 
 _log = logging.getLogger("penstock.http")
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
@@ -23,8 +25,10 @@ _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 class Surround:
     """Gives each request an id, a log line and the security headers."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, is_https: bool = False) -> None:
         self._app = app
+        # Over plain HTTP browsers must ignore it, so only who is reached by TLS says it.
+        self._headers = {**SECURITY_HEADERS, **(HSTS if is_https else {})}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI event stream."""
@@ -32,6 +36,7 @@ class Surround:
             await self._app(scope, receive, send)
             return
         request_id = _request_id(scope)
+        scope.setdefault("state", {})["request_id"] = request_id
         started_at = time.perf_counter()
         status = 0
 
@@ -41,7 +46,8 @@ class Surround:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
-                for name, value in SECURITY_HEADERS.items():
+                headers.update(scope["state"].get(RATE_STATE, {}))
+                for name, value in self._headers.items():
                     headers.setdefault(name, value)
             await send(message)
 
@@ -75,13 +81,21 @@ def _request_id(scope: Scope) -> str:
 
 
 def create_app(
-    routes: Sequence[BaseRoute], lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]]
+    routes: Sequence[BaseRoute],
+    lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]],
+    known_as: KnownAs | None = None,
 ) -> Starlette:
-    """Return the application for a set of routes; `lifespan` surrounds its serving."""
+    """Return the application for a set of routes; `lifespan` surrounds its serving.
+
+    Without `known_as` it answers to any name, which is for tests of its parts.
+    """
+    around = [Middleware(Surround, is_https=known_as is not None and known_as.is_https)]
+    if known_as is not None:
+        around.append(Middleware(HostCheck, known_as.names))
     app = Starlette(
         routes=list(routes),
         exception_handlers=HANDLERS,
-        middleware=[Middleware(Surround)],
+        middleware=around,
         lifespan=lifespan,
     )
     # A redirect to the path with a slash would drop a body that was already sent.

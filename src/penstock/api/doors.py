@@ -3,6 +3,7 @@
 Three forms lead to one core: JSON with `input_data`, the JSONL itself, and a form with a file.
 """
 
+import re
 from types import MappingProxyType
 from typing import Final
 
@@ -11,6 +12,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers, QueryParams
 
 from penstock.blobs.fetch import Source
+from penstock.core.job import PRIORITY, PRIORITY_MAX
 from penstock.errors import InvalidRequest, UnsupportedMedia
 from penstock.ingest.compressed import ENCODINGS
 from penstock.ingest.intake import Envelope
@@ -18,6 +20,8 @@ from penstock.ingest.upload import Form, Upload
 
 INPUT_URI: Final = "input_uri"
 MODEL_HEADER: Final = "X-Penstock-Model"
+PRIORITY_HEADER: Final = "X-Penstock-Priority"
+_PRIORITY: Final = re.compile(r"[0-9]{1,4}")
 _ALIASES: Final = {"x-gzip": "gzip"}
 _SUFFIXES: Final = MappingProxyType({".gz": "gzip", ".zst": "zstd"})
 
@@ -52,6 +56,24 @@ def read_head(headers: Headers, query: QueryParams) -> Upload:
         boundary=options.get(b"boundary", b"") if form is Form.MULTIPART else b"",
         envelope=_envelope(headers, query if form is not Form.JSON else QueryParams()),
     )
+
+
+def read_priority(headers: Headers) -> int:
+    """Return the place of a submission among the jobs of its organisation.
+
+    A header, because the query and `payload` belong to the caller: all of that comes back.
+    """
+    values = headers.getlist(PRIORITY_HEADER)
+    if not values:
+        return PRIORITY
+    text = values[0]
+    if len(values) > 1 or not _PRIORITY.fullmatch(text) or not 1 <= int(text) <= PRIORITY_MAX:
+        raise InvalidRequest(
+            f"{PRIORITY_HEADER} is not one whole number between 1 and {PRIORITY_MAX}.",
+            code="invalid_priority",
+            hint=f"The lowest number goes first; without the header it is {PRIORITY}.",
+        )
+    return int(text)
 
 
 def pulled(source: Source, envelope: Envelope) -> Upload:

@@ -46,9 +46,8 @@ class Downloads:
 
     async def download(self, request: Request) -> Response:
         """Return the bytes, or a part of them."""
-        found = await self._jobs.load(request.path_params["request_id"])
-        query = request.query_params
-        job = self._links.check(found, query.get("expires"), query.get("signature"))
+        found = await self._jobs.linked(request.path_params["request_id"])
+        job = self._links.check(found, request.scope["query_string"])
         name, size = job.output_name or OUTPUT, job.output_bytes or 0
         path = await self._blobs.find(job.id, name, size)
         is_compressed = size > 0 and self._compresses(request)
@@ -69,7 +68,8 @@ class Downloads:
             answer.headers["ETag"] = headers["ETag"]
             return answer
         source = path or partial(self._blobs.stream, job.id, name)
-        return OutputBody(source, size, part, headers, self.slots, self._pool)
+        slot = partial(self.slots.take, job.org_id)
+        return OutputBody(source, size, part, headers, slot, self._pool)
 
     def _compresses(self, request: Request) -> bool:
         return (

@@ -8,6 +8,7 @@ import msgspec
 
 from penstock.api.auth import Principal
 from penstock.api.doors import INPUT_URI, check_one_input, pulled
+from penstock.api.idempotency import SUBMIT, IdempotencyKeys, check_same, fingerprint
 from penstock.api.takeover import RequestBody
 from penstock.blobs.part import Part
 from penstock.blobs.room import Hold, Room
@@ -15,16 +16,28 @@ from penstock.blobs.source import Sources
 from penstock.blobs.spool import INPUT, INPUT_INDEX, Spool
 from penstock.blobs.store import Blobs
 from penstock.clock import Clock
-from penstock.core.job import Job, JobId, new_job_id
+from penstock.core.job import PRIORITY, Job, JobId, new_job_id
 from penstock.core.limits import Limits
 from penstock.core.models import REQUEST_QUEUE_MODEL, Model
+from penstock.core.quotas import (
+    Asked,
+    Estimates,
+    Quotas,
+    estimate_micro_dollars,
+    quotas_of,
+    without_price,
+)
 from penstock.core.state import TERMINAL, JobState
 from penstock.errors import Conflict, InvalidRequest, NotFound
 from penstock.fault import fault
 from penstock.ingest.intake import Accepted, Envelope
 from penstock.ingest.upload import Upload
 from penstock.receive.receiver import Receiver
+from penstock.store.admission import Admission
+from penstock.store.audit import Audit
+from penstock.store.idempotency import Claim, Memory
 from penstock.store.jobs import Jobs, Page
+from penstock.store.usage import Usage
 
 StillWanted = Callable[[], Awaitable[None]]
 """Raises when nobody waits for the answer any more: a job for nobody would be paid for."""
@@ -33,10 +46,30 @@ ASK_BYTES: Final = 1024 * 1024
 """What is pulled between two questions whether it is still wanted."""
 
 
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """What goes with a submission beside its body."""
+
+    priority: int = PRIORITY
+    held: Claim | Memory | None = None
+    """What is with its idempotency key, if it has one."""
+    job_id: JobId | None = None
+    """That was remembered before: a second try of the same submission cannot become a second job,
+    because the database takes an id once."""
+    still_wanted: StillWanted | None = None
+    """Asked while an input is pulled from elsewhere."""
+
+
+PLAIN: Final = Terms()
+"""A submission that says nothing of the kind."""
+
+
 class JobDoor(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that the dialects need of the server."""
 
     jobs: Jobs
+    usage: Usage
+    audit: Audit
+    keys: IdempotencyKeys
     spool: Spool
     """Where an input is received."""
     blobs: Blobs
@@ -47,6 +80,9 @@ class JobDoor(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits
     models: Mapping[str, Model]
     default_model: str
+    quotas: Quotas
+    """Of organisations that have none of their own."""
+    estimates: Estimates
     sources: Sources
     accepted: Callable[[], None]
     """Called after a job is committed; wakes a lifecycle in the same process."""
@@ -56,63 +92,58 @@ class JobDoor(msgspec.Struct, frozen=True, kw_only=True):
         principal: Principal,
         upload: Upload,
         body: AsyncIterable[bytes],
-        *,
-        job_id: JobId | None = None,
-        still_wanted: StillWanted | None = None,
+        terms: Terms = PLAIN,
     ) -> Job:
         """Stream a submission in, check every line, and return the durable job.
 
         Raises a `Refused` and leaves nothing behind if anything is wrong with it; the same if the
-        caller goes away. With a `job_id` that was remembered before, a second try of the same
-        submission cannot become a second job: the database takes an id once.
-
-        An input that lies elsewhere is pulled, as long as it is `still_wanted`.
+        caller goes away. Where its idempotency key has a job already, that one is returned, or
+        `KeyReused` raised, and nothing is stored.
         """
         fault("accept.authenticated")
         check_one_input(upload)
+        if not isinstance(terms.held, Memory):
+            await self.check_quotas(principal, upload)
         found: Job | Envelope = upload.envelope
         if upload.envelope.input_uri is None:
-            found = await self._take(principal, upload, body, job_id)
+            found = await self._take(principal, upload, body, terms)
         if isinstance(found, Envelope):
-            return await self._pull(principal, found, job_id, still_wanted)
+            return await self._pull(principal, found, terms)
         return found
 
-    async def _pull(
-        self,
-        principal: Principal,
-        envelope: Envelope,
-        job_id: JobId | None,
-        still_wanted: StillWanted | None,
-    ) -> Job:
+    async def check_quotas(self, principal: Principal, upload: Upload) -> None:
+        """Raise `QuotaExceeded` if a job like this is too much already, before its body is read."""
+        asked = Asked(bytes=max(1, upload.least_bytes(self.limits)))
+        await self.usage.look(principal.org_id, self._quotas(principal), asked, self.clock.now())
+
+    async def _pull(self, principal: Principal, envelope: Envelope, terms: Terms) -> Job:
         # A model that does not exist is refused before a gigabyte comes for it.
         self._model_and_payload(envelope)
         async with self.sources.open(envelope.input_uri or "") as source:
-            chunks = source.chunks if still_wanted is None else _while(source.chunks, still_wanted)
-            taken = await self._take(principal, pulled(source, envelope), chunks, job_id)
+            chunks = source.chunks
+            if terms.still_wanted is not None:
+                chunks = _while(chunks, terms.still_wanted)
+            taken = await self._take(principal, pulled(source, envelope), chunks, terms)
         # JSONL has no place for the address of another one.
         return cast(Job, taken)
 
     async def _take(
-        self,
-        principal: Principal,
-        upload: Upload,
-        body: AsyncIterable[bytes],
-        job_id: JobId | None,
+        self, principal: Principal, upload: Upload, body: AsyncIterable[bytes], terms: Terms
     ) -> Job | Envelope:
         """Return the job, or what came instead of its lines."""
         upload.check_length(self.limits)
-        async with self.room.reserve(upload.room(self.limits)) as hold:
-            return await self._store(principal, upload, body, job_id, hold)
+        async with self.room.reserve(principal.org_id, upload.room(self.limits)) as hold:
+            return await self._store(principal, upload, body, terms, hold)
 
     async def _store(
         self,
         principal: Principal,
         upload: Upload,
         body: AsyncIterable[bytes],
-        remembered: JobId | None,
+        terms: Terms,
         hold: Hold,
     ) -> Job | Envelope:
-        job_id = remembered or new_job_id()
+        job_id = terms.job_id or (terms.held.job_id if terms.held else new_job_id())
         parts = {name: self.spool.begin(job_id, name) for name in (INPUT, INPUT_INDEX)}
         try:
             fault("accept.opened")
@@ -122,24 +153,28 @@ class JobDoor(msgspec.Struct, frozen=True, kw_only=True):
             if accepted.is_elsewhere:
                 await asyncio.to_thread(_discard, parts)
                 return accepted.envelope
-            job = self._job(job_id, principal, accepted)
+            job = self._job(job_id, principal, accepted, terms)
+            if isinstance(terms.held, Memory):
+                check_same(terms.held, fingerprint(SUBMIT, job))
+                await asyncio.to_thread(_discard, parts)
+                return await self.get(principal, job_id)
             # From here on the bytes are wanted. Those of a submission that was tried before may be
             # in use already.
-            await self.blobs.commit(job_id, parts, is_again=remembered is not None)
+            await self.blobs.commit(job_id, parts, is_again=terms.job_id is not None)
         except BaseException:
             # Whatever ends it, a cut connection included, leaves no file. Shielded by a thread
             # because unlinking a gigabyte stalls the loop.
             await asyncio.shield(asyncio.to_thread(_discard, parts))
             raise
         fault("accept.durable")
-        await self._commit(job)
+        await self._commit(job, self._admission(principal, job, terms.held))
         fault("accept.committed")
         self.accepted()
         return job
 
-    async def _commit(self, job: Job) -> None:
+    async def _commit(self, job: Job, admission: Admission) -> None:
         try:
-            await self.jobs.add(job)
+            await self.jobs.add(job, admission)
         except Exception:
             # A commit whose outcome is unknown may have taken effect, or do so yet: then the bytes
             # are needed. While the database is down, this question fails and they stay, too.
@@ -161,7 +196,9 @@ class JobDoor(msgspec.Struct, frozen=True, kw_only=True):
 
     async def cancel(self, principal: Principal, job_id: str) -> Job:
         """Commit the wish to cancel and return the job; asking twice is the same as once."""
-        wished = await self.jobs.request_cancel(principal.org_id, job_id, self.clock.now())
+        wished = await self.jobs.request_cancel(
+            principal.org_id, job_id, self.clock.now(), principal.actor
+        )
         fault("cancel.wished")
         job = await self.get(principal, job_id)
         if job.state is JobState.SUBMITTING:
@@ -190,7 +227,19 @@ class JobDoor(msgspec.Struct, frozen=True, kw_only=True):
 
         return await self.receiver.receive(upload, covered(), *paths)
 
-    def _job(self, job_id: JobId, principal: Principal, accepted: Accepted) -> Job:
+    def _quotas(self, principal: Principal) -> Quotas:
+        return quotas_of(self.quotas, principal.quotas)
+
+    def _admission(self, principal: Principal, job: Job, held: Claim | Memory | None) -> Admission:
+        claim = held if isinstance(held, Claim) else None
+        return Admission(
+            actor=principal.actor,
+            quotas=self._quotas(principal),
+            claim=claim,
+            fingerprint=fingerprint(SUBMIT, job) if claim else "",
+        )
+
+    def _job(self, job_id: JobId, principal: Principal, accepted: Accepted, terms: Terms) -> Job:
         model, payload = self._model_and_payload(accepted.envelope)
         now = self.clock.now()
         return Job(
@@ -207,7 +256,20 @@ class JobDoor(msgspec.Struct, frozen=True, kw_only=True):
             created_at=now,
             updated_at=now,
             status_detail="Stored; waiting to be sent to the provider.",
+            priority=terms.priority,
+            reserved_micro_dollars=self._estimate(principal, model, accepted),
         )
+
+    def _estimate(self, principal: Principal, model: str, accepted: Accepted) -> int | None:
+        """Return what is set aside for the job; raises `InvalidRequest` if nobody can say."""
+        price = self.models[model].price
+        if price is not None:
+            return estimate_micro_dollars(
+                price, accepted.input_bytes, accepted.line_count, self.estimates
+            )
+        if self._quotas(principal).limits_spend:
+            raise without_price(model)
+        return None
 
     def _model_and_payload(self, envelope: Envelope) -> tuple[str, dict[str, object]]:
         """Return the Gemini model and the payload to echo, from either form of the body."""

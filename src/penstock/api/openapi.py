@@ -1,6 +1,6 @@
 """The API as OpenAPI 3.1, with the models and limits of this very server."""
 
-from typing import Any, Final
+from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -8,17 +8,25 @@ from starlette.routing import Route
 
 from penstock import __version__
 from penstock.api.answers import json_answer
-from penstock.api.doors import INPUT_URI, MODEL_HEADER
+from penstock.api.doors import INPUT_URI, MODEL_HEADER, PRIORITY_HEADER
 from penstock.api.jobs import JobDoor
+from penstock.api.openapi_pieces import Json, answer, described, operation, parameter, problem
 from penstock.api.openapi_schemas import SCHEMAS
+from penstock.api.openapi_tenants import TENANT_SCHEMAS, tenant_paths
+from penstock.api.openapi_usage import (
+    QUOTA_SCHEMA,
+    USAGE_SCHEMA,
+    key_parameter,
+    priority_parameter,
+    usage_paths,
+)
+from penstock.api.openapi_webhooks import WEBHOOK_SCHEMAS, webhook_events, webhook_paths
 from penstock.api.reference_page import STYLE, page
 from penstock.api.request_queue_record import DOWNLOAD_PATH
 from penstock.api.upload_fields import COMPLETE, LENGTH, LIMIT, OFFSET, PARTIAL_TYPE
 from penstock.core.models import REQUEST_QUEUE_MODEL
 from penstock.ingest.compressed import ENCODINGS
 from penstock.ingest.upload import Form
-
-Json = dict[str, Any]
 
 _BASE: Final = "/api/v1/ie/requestqueue/apikey"
 _PAGE_POLICY: Final = "default-src 'none'; style-src 'self'; frame-ancestors 'none'"
@@ -55,6 +63,7 @@ class Reference:
 def document(door: JobDoor) -> Json:
     """Return the OpenAPI document of this server: its models and limits are in it."""
     paths = {**_requests(door), **_uploads(door), **_models(), **_files(), **_health()}
+    paths |= tenant_paths(door.limits) | webhook_paths(door.limits) | usage_paths()
     return {
         "openapi": "3.1.0",
         "info": {
@@ -66,51 +75,65 @@ def document(door: JobDoor) -> Json:
         "servers": [{"url": "/"}],
         "security": [{"key": []}],
         "paths": paths,
+        "webhooks": webhook_events(),
         "components": {
             "securitySchemes": {
                 "key": {"type": "http", "scheme": "bearer", "description": "An API key, pk_…"}
             },
             "parameters": {
-                "organization": _parameter(
+                "organization": parameter(
                     "X-Organization-ID", "header", "Act for this organisation.", {"type": "string"}
                 ),
                 "request_id": {
-                    **_parameter("request_id", "path", "The request's id.", {"type": "string"}),
+                    **parameter("request_id", "path", "The request's id.", {"type": "string"}),
                     "required": True,
                 },
             },
             "responses": {
-                name: _answer(text, "Error")
+                name: answer(text, "Error")
                 for name, text in (
                     ("Invalid", "Bad JSON, bad lines (all of them at once) or an unknown model."),
                     ("Unauthenticated", "No key, or one that is not known."),
                     ("Forbidden", "The key may not do this."),
                     ("NotFound", "No such id, or another tenant's: the two answer alike."),
-                    ("Conflict", "The request has ended."),
+                    ("Conflict", "The state of the thing does not allow it."),
                     ("TooLarge", "Over a limit in bytes or lines."),
                     ("UnsupportedMedia", "The body has a Content-Encoding that is not read."),
                     ("Locked", "Another request is working on the upload."),
-                    ("TooMany", "The organisation has as many unfinished uploads as it may have."),
-                    ("SourceRefused", "What input_uri names cannot be read."),
+                    ("TooMany", "As many as there may be; see `quota` and Retry-After."),
+                    ("SourceRefused", "No input at input_uri, or another submission had the key."),
                     ("Unavailable", "Not now; see Retry-After."),
                     ("StorageFull", "No room for the upload; see Retry-After."),
                 )
+            }
+            | {
+                name: problem(text)
+                for name, text in (
+                    ("InvalidPiece", "The headers contradict each other, or the whole is wrong."),
+                    ("PieceConflict", "The piece begins elsewhere, or another request ended it."),
+                )
             },
-            "schemas": SCHEMAS,
+            "schemas": {
+                **SCHEMAS,
+                **TENANT_SCHEMAS,
+                **WEBHOOK_SCHEMAS,
+                "Quota": QUOTA_SCHEMA,
+                "Usage": USAGE_SCHEMA,
+            },
         },
     }
 
 
 def _submit(door: JobDoor) -> Json:
     limits = door.limits
-    submit = _operation(
+    submit = operation(
         "submitRequest",
         "Submit a batch",
         f"Up to {limits.job_bytes_max} decoded bytes and {limits.job_lines_max} requests. "
         f"Models: {', '.join(sorted(door.models))}. 200 means that the job is durable. "
         "The input comes as a string in JSON, as the JSONL itself, or as a file in a form; a type "
         f"that is not listed counts as JSON. Each may be compressed ({', '.join(ENCODINGS)}).",
-        {"200": _answer("The request record.", "Record")},
+        {"200": answer("The request record.", "Record")},
         (
             "Invalid",
             "Unauthenticated",
@@ -118,20 +141,23 @@ def _submit(door: JobDoor) -> Json:
             "TooLarge",
             "UnsupportedMedia",
             "SourceRefused",
+            "Conflict",
             "Unavailable",
             "StorageFull",
         ),
     )
     elsewhere = "The Gemini model, unless the body is JSON, which names it inside."
     submit["parameters"] += [
-        _parameter("Content-Encoding", "header", "Of the body.", {"enum": list(ENCODINGS)}),
-        _parameter("model", "query", elsewhere, {"type": "string"}),
-        _parameter(MODEL_HEADER, "header", "The same as model.", {"type": "string"}),
-        _parameter(
+        parameter("Content-Encoding", "header", "Of the body.", {"enum": list(ENCODINGS)}),
+        parameter("model", "query", elsewhere, {"type": "string"}),
+        parameter(MODEL_HEADER, "header", "The same as model.", {"type": "string"}),
+        priority_parameter(PRIORITY_HEADER),
+        key_parameter(limits),
+        parameter(
             INPUT_URI, "query", "Where the JSONL lies; the body is empty then.", {"type": "string"}
         ),
         {
-            **_parameter(
+            **parameter(
                 "options",
                 "query",
                 "Any other names, unless the body is JSON; they come back in payload.",
@@ -161,30 +187,30 @@ def _submit(door: JobDoor) -> Json:
 
 
 def _requests(door: JobDoor) -> Json:
-    listing = _operation(
+    listing = operation(
         "listRequests",
         "List your batches",
         "Newest first.",
-        {"200": _answer("One page.", "Page")},
+        {"200": answer("One page.", "Page")},
         ("Invalid", "Unauthenticated", "Forbidden"),
     )
     listing["parameters"] += [
-        _parameter("model_id", "query", f"{REQUEST_QUEUE_MODEL}, any case.", {"type": "string"}),
-        _parameter("model", "query", "The same as model_id.", {"type": "string"}),
-        _parameter("status", "query", "One status.", SCHEMAS["Record"]["properties"]["status"]),
-        _parameter("limit", "query", "Clamped to 200.", {"type": "integer", "minimum": 1}),
-        _parameter("offset", "query", "Skip so many.", {"type": "integer", "minimum": 0}),
-        _parameter("cursor", "query", "next_cursor of the page before.", {"type": "string"}),
+        parameter("model_id", "query", f"{REQUEST_QUEUE_MODEL}, any case.", {"type": "string"}),
+        parameter("model", "query", "The same as model_id.", {"type": "string"}),
+        parameter("status", "query", "One status.", SCHEMAS["Record"]["properties"]["status"]),
+        parameter("limit", "query", "Clamped to 200.", {"type": "integer", "minimum": 1}),
+        parameter("offset", "query", "Skip so many.", {"type": "integer", "minimum": 0}),
+        parameter("cursor", "query", "next_cursor of the page before.", {"type": "string"}),
     ]
     return {
         f"{_BASE}/requests": {"post": _submit(door), "get": listing},
         f"{_BASE}/requests/{{request_id}}": {
             "parameters": [{"$ref": "#/components/parameters/request_id"}],
-            "get": _operation(
+            "get": operation(
                 "getRequest",
                 "Check status",
                 "",
-                {"200": _answer("The request record.", "Record")},
+                {"200": answer("The request record.", "Record")},
                 ("Unauthenticated", "Forbidden", "NotFound"),
             ),
             "delete": _cancel("deleteRequest"),
@@ -198,36 +224,34 @@ def _requests(door: JobDoor) -> Json:
 
 def _uploads(door: JobDoor) -> Json:
     refusals = ("Unauthenticated", "Forbidden", "NotFound")
-    create = _operation(
+    create = operation(
         "createUpload",
         "Begin a submission in pieces",
         "Headers and query as for POST /requests; the body, if any, is the first piece. Goes on "
         f"with PATCH at Location for {door.limits.upload_seconds_max} seconds. Resumable Uploads "
         "for HTTP, draft-ietf-httpbis-resumable-upload-12, without 104 answers.",
         {
-            "200": _answer("The body was the whole: the request record.", "Record"),
-            "201": _described(
-                "Begun; Location is the upload's address.", "Location", OFFSET, LIMIT
-            ),
+            "200": answer("The body was the whole: the request record.", "Record"),
+            "201": described("Begun; Location is the upload's address.", "Location", OFFSET, LIMIT),
         },
-        ("Invalid", *refusals[:2], "TooLarge", "UnsupportedMedia", "TooMany", "Unavailable"),
+        ("InvalidPiece", *refusals[:2], "TooLarge", "UnsupportedMedia", "TooMany", "Unavailable"),
     )
-    create["parameters"] += [_COMPLETE, _LENGTH]
-    limits = _operation(
+    create["parameters"] += [_COMPLETE, _LENGTH, priority_parameter(PRIORITY_HEADER)]
+    limits = operation(
         "getUploadLimits",
         "Limits of an upload",
         "",
-        {"204": _described("max-size in bytes, max-age in seconds.", LIMIT)},
+        {"204": described("max-size in bytes, max-age in seconds.", LIMIT)},
         refusals[:2],
     )
-    offset = _operation(
+    offset = operation(
         "getUploadOffset",
         "Where to go on",
         "HEAD gives the same. Ends a piece that is still coming; what it brought is counted.",
-        {"204": _described("The bytes that are stored.", OFFSET, COMPLETE, LENGTH, LIMIT)},
+        {"204": described("The bytes that are stored.", OFFSET, COMPLETE, LENGTH, LIMIT)},
         ("Invalid", *refusals),
     )
-    cancel = _operation(
+    cancel = operation(
         "deleteUpload",
         "Remove an upload",
         "A job that was made of it stays.",
@@ -239,7 +263,7 @@ def _uploads(door: JobDoor) -> Json:
         f"{_BASE}/uploads/{{upload_id}}": {
             "parameters": [
                 {
-                    **_parameter("upload_id", "path", "The upload's id.", {"type": "string"}),
+                    **parameter("upload_id", "path", "The upload's id.", {"type": "string"}),
                     "required": True,
                 }
             ],
@@ -251,19 +275,27 @@ def _uploads(door: JobDoor) -> Json:
 
 
 def _append(refusals: tuple[str, ...]) -> Json:
-    append = _operation(
+    append = operation(
         "appendUpload",
         "Send a piece",
         "What came before a cut is stored: ask for the offset and go on. The last piece answers as "
         "POST /requests does; sent again, it gives the same job. A refusal of the whole, or bytes "
         "beyond what was announced, remove the upload.",
         {
-            "200": _answer("It was the last piece: the request record.", "Record"),
-            "204": _described("Stored.", OFFSET, COMPLETE, LENGTH, LIMIT),
+            "200": answer("It was the last piece: the request record.", "Record"),
+            "204": described("Stored.", OFFSET, COMPLETE, LENGTH, LIMIT),
         },
-        ("Invalid", *refusals, "Conflict", "TooLarge", "UnsupportedMedia", "Locked", "Unavailable"),
+        (
+            "InvalidPiece",
+            *refusals,
+            "PieceConflict",
+            "TooLarge",
+            "UnsupportedMedia",
+            "Locked",
+            "Unavailable",
+        ),
     )
-    begins = _parameter(OFFSET, "header", "Where the piece begins.", {"type": "integer"})
+    begins = parameter(OFFSET, "header", "Where the piece begins.", {"type": "integer"})
     append["parameters"] += [{**begins, "required": True}, _COMPLETE, _LENGTH]
     piece = {"type": "string", "format": "binary", "description": "Bytes of the whole."}
     append["requestBody"] = {
@@ -274,11 +306,11 @@ def _append(refusals: tuple[str, ...]) -> Json:
 
 
 def _cancel(name: str) -> Json:
-    return _operation(
+    return operation(
         name,
         "Cancel",
         "Finished lines, if any, are delivered. Asking twice is the same as once.",
-        {"200": _answer("The request record.", "Record")},
+        {"200": answer("The request record.", "Record")},
         ("Unauthenticated", "Forbidden", "NotFound", "Conflict"),
     )
 
@@ -286,26 +318,26 @@ def _cancel(name: str) -> Json:
 def _models() -> Json:
     return {
         f"{_BASE}/models": {
-            "get": _operation(
+            "get": operation(
                 "listModels",
                 "List models",
                 "",
-                {"200": _answer("The models.", "Models")},
+                {"200": answer("The models.", "Models")},
                 ("Unauthenticated", "Forbidden"),
             )
         },
         f"{_BASE}/models/{{model_id}}": {
             "parameters": [
                 {
-                    **_parameter("model_id", "path", "Any case.", {"type": "string"}),
+                    **parameter("model_id", "path", "Any case.", {"type": "string"}),
                     "required": True,
                 }
             ],
-            "get": _operation(
+            "get": operation(
                 "getModel",
                 "Parameters, limits and prices",
                 "",
-                {"200": _answer("The detail.", "Model")},
+                {"200": answer("The detail.", "Model")},
                 ("Unauthenticated", "Forbidden", "NotFound"),
             ),
         },
@@ -328,10 +360,10 @@ def _files() -> Json:
                 ),
                 "security": [],
                 "parameters": [
-                    _parameter("expires", "query", "Unix seconds.", {"type": "integer"}),
-                    _parameter("signature", "query", "Ours.", {"type": "string"}),
-                    _parameter("Range", "header", "One range of bytes.", {"type": "string"}),
-                    _parameter("If-Range", "header", "The ETag so far.", {"type": "string"}),
+                    parameter("expires", "query", "Unix seconds.", {"type": "integer"}),
+                    parameter("signature", "query", "Ours.", {"type": "string"}),
+                    parameter("Range", "header", "One range of bytes.", {"type": "string"}),
+                    parameter("If-Range", "header", "The ETag so far.", {"type": "string"}),
                 ],
                 "responses": {
                     "200": {"description": "Line k answers line k.", "content": content},
@@ -367,58 +399,10 @@ def _health() -> Json:
     }
 
 
-def _operation(
-    name: str, summary: str, description: str, answers: Json, refusals: tuple[str, ...]
-) -> Json:
-    codes = {
-        "Invalid": "400",
-        "Unauthenticated": "401",
-        "Forbidden": "403",
-        "NotFound": "404",
-        "Conflict": "409",
-        "TooLarge": "413",
-        "UnsupportedMedia": "415",
-        "Locked": "423",
-        "TooMany": "429",
-        "SourceRefused": "422",
-        "Unavailable": "503",
-        "StorageFull": "507",
-    }
-    refused = {
-        codes[refusal]: {"$ref": f"#/components/responses/{refusal}"} for refusal in refusals
-    }
-    return {
-        "operationId": name,
-        "summary": summary,
-        "description": description,
-        "parameters": [{"$ref": "#/components/parameters/organization"}],
-        "responses": {**answers, **refused},
-    }
-
-
-def _parameter(name: str, place: str, description: str, schema: Json) -> Json:
-    return {"name": name, "in": place, "description": description, "schema": schema}
-
-
-def _described(description: str, *headers: str) -> Json:
-    return {
-        "description": description,
-        "headers": {name: {"schema": {"type": "string"}} for name in headers},
-    }
-
-
-def _answer(description: str, schema: str) -> Json:
-    reference = {"$ref": f"#/components/schemas/{schema}"}
-    return {
-        "description": description,
-        "content": {"application/json": {"schema": reference}},
-    }
-
-
 _COMPLETE: Final = {
-    **_parameter(
+    **parameter(
         COMPLETE, "header", "?1 with the last piece, ?0 with the others.", {"enum": ["?1", "?0"]}
     ),
     "required": True,
 }
-_LENGTH: Final = _parameter(LENGTH, "header", "Bytes of the whole.", {"type": "integer"})
+_LENGTH: Final = parameter(LENGTH, "header", "Bytes of the whole.", {"type": "integer"})

@@ -89,7 +89,25 @@ _RECORD: Final = _object(
         "created_at": _INTEGER,
         "updated_at": _INTEGER,
         "queued_at": _INTEGER,
-    }
+        "priority": {
+            "type": "integer",
+            "description": "Of a request that was submitted with another one than 100.",
+        },
+    },
+    [
+        "request_id",
+        "org_id",
+        "user_id",
+        "model",
+        "status",
+        "status_detail",
+        "is_public",
+        "payload",
+        "outcome",
+        "created_at",
+        "updated_at",
+        "queued_at",
+    ],
 )
 
 _INPUT_DATA: Final = {
@@ -161,6 +179,7 @@ _ERROR: Final = _object(
         "hint": _TEXT,
         "details": {"type": "array", "items": {"$ref": "#/components/schemas/Problem"}},
         "details_total": _INTEGER,
+        "quota": {"$ref": "#/components/schemas/Quota"},
     },
     ["error", "message", "code", "details"],
 )

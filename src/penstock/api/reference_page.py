@@ -16,8 +16,21 @@ table { border-collapse: collapse; } td, th { text-align: left; padding: 0.2rem 
 .method { display: inline-block; min-width: 4.5rem; font-weight: 600; }
 """
 
-_METHODS: Final = ("post", "get", "delete")
-_SHOWN_SCHEMAS: Final = ("Record", "Outcome", "Error", "Problem")
+_METHODS: Final = ("post", "get", "patch", "delete")
+_SHOWN_SCHEMAS: Final = (
+    "Record",
+    "Outcome",
+    "Error",
+    "Problem",
+    "Organization",
+    "User",
+    "Key",
+    "Webhook",
+    "Delivery",
+    "Event",
+    "AuditRow",
+    "Verdict",
+)
 
 
 def page(described: Json) -> str:

@@ -8,6 +8,7 @@ import base64
 import binascii
 import math
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
 from starlette.requests import ClientDisconnect, Request
@@ -15,14 +16,19 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from penstock.api.answers import Promise, json_answer
+from penstock.api.audited import audited
 from penstock.api.auth import Authenticator, Principal
-from penstock.api.doors import read_head
-from penstock.api.jobs import JobDoor
+from penstock.api.doors import read_head, read_priority
+from penstock.api.idempotency import REPLAYED, read_key
+from penstock.api.jobs import JobDoor, Terms
 from penstock.api.request_queue_record import Renderer, model_detail
 from penstock.api.takeover import RequestBody
+from penstock.core.access import Scope
+from penstock.core.job import Job
 from penstock.core.models import REQUEST_QUEUE_MODEL
 from penstock.core.state import states_of
 from penstock.errors import InvalidRequest, NotFound
+from penstock.store.idempotency import Claim, Memory
 from penstock.store.jobs import Page
 
 BASES: Final = ("/api/v1/ie/requestqueue/apikey", "/api/v1/ie/requestqueue")
@@ -61,27 +67,45 @@ class RequestQueue:
 
     async def submit(self, request: Request) -> Response:
         """Accept a job; 200 means that its bytes and its row are durable."""
-        principal = await self._principal(request)
+        principal = await self._authenticator.identify(request)
+        async with self._audited(principal, "job.submit"):
+            principal.require(Scope.JOBS_WRITE)
+            key = read_key(request.headers)
+            async with self._door.keys.held(principal.org_id, key) as held:
+                job = await self._accept(request, principal, held)
+        headers = {}
+        if isinstance(held, Memory):
+            now, told = self._door.clock.now(), {"replayed": True}
+            await self._door.audit.done(principal.actor, now, "job.submit", job.id, told)
+            headers[REPLAYED] = "true"
+        return Promise(self._renderer.record(job, request), headers)
+
+    async def _accept(
+        self, request: Request, principal: Principal, held: Claim | Memory | None
+    ) -> Job:
         upload = read_head(request.headers, request.query_params)
 
         async def still_wanted() -> None:
             if await request.is_disconnected():
                 raise ClientDisconnect
 
-        job = await self._door.accept(
-            principal, upload, RequestBody(request), still_wanted=still_wanted
-        )
-        return Promise(self._renderer.record(job, request))
+        terms = Terms(priority=read_priority(request.headers), held=held, still_wanted=still_wanted)
+        return await self._door.accept(principal, upload, RequestBody(request), terms)
+
+    def _audited(
+        self, principal: Principal, action: str, target: str = ""
+    ) -> AbstractAsyncContextManager[None]:
+        return audited(self._door.audit, self._door.clock, principal, action, target)
 
     async def get(self, request: Request) -> Response:
         """Return one record."""
-        principal = await self._principal(request)
+        principal = await self._authenticator.principal(request, Scope.JOBS_READ)
         job = await self._door.get(principal, request.path_params["request_id"])
         return json_answer(self._renderer.record(job, request))
 
     async def list(self, request: Request) -> Response:
         """Return a page of records, newest first."""
-        principal = await self._principal(request)
+        principal = await self._authenticator.principal(request, Scope.JOBS_READ)
         page = _page(request)
         if page is None:
             return json_answer({"requests": [], "total": 0})
@@ -96,34 +120,31 @@ class RequestQueue:
 
     async def cancel(self, request: Request) -> Response:
         """Ask for a cancel; asking again is fine."""
-        principal = await self._principal(request)
-        job = await self._door.cancel(principal, request.path_params["request_id"])
+        principal = await self._authenticator.identify(request)
+        request_id = request.path_params["request_id"]
+        async with self._audited(principal, "job.cancel", request_id):
+            principal.require(Scope.JOBS_WRITE)
+            job = await self._door.cancel(principal, request_id)
         return json_answer(self._renderer.record(job, request))
 
     async def models(self, request: Request) -> Response:
         """List the one model of the queue, with its parameters and prices."""
-        principal = await self._principal(request)
+        principal = await self._authenticator.principal(request, Scope.JOBS_READ)
         detail = model_detail(principal.org_id, self._door)
         return json_answer({"model_ids": [REQUEST_QUEUE_MODEL], "models": [detail]})
 
     async def model(self, request: Request) -> Response:
         """Return the detail of the queue's model; its name is compared without regard to case."""
-        principal = await self._principal(request)
+        principal = await self._authenticator.principal(request, Scope.JOBS_READ)
         wanted = request.path_params["model_id"]
         if wanted.lower() != REQUEST_QUEUE_MODEL.lower():
             raise NotFound("There is no such model.", hint=f"The model is {REQUEST_QUEUE_MODEL}.")
         return json_answer(model_detail(principal.org_id, self._door))
 
-    async def _principal(self, request: Request) -> Principal:
-        return await self._authenticator.principal(request)
-
 
 def _page(request: Request) -> Page | None:
     """Read the filters; None if they select nothing that could exist."""
     query = request.query_params
-    model = query.get("model_id") or query.get("model")
-    if model is not None and model.lower() != REQUEST_QUEUE_MODEL.lower():
-        return None
     states = None
     status = query.get("status")
     if status is not None:
@@ -139,6 +160,9 @@ def _page(request: Request) -> Page | None:
     offset = min(_whole(query.get("offset"), "offset", 0, 0), _OFFSET_MAX)
     cursor = query.get("cursor")
     before = None if cursor is None else _read_cursor(cursor)
+    model = query.get("model_id") or query.get("model")
+    if model is not None and model.lower() != REQUEST_QUEUE_MODEL.lower():
+        return None
     return Page(states=states, limit=limit, offset=offset, before=before)
 
 

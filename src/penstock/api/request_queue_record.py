@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from penstock.api.jobs import JobDoor
 from penstock.api.links import Links
-from penstock.core.job import Counts, Job, OrgId
+from penstock.core.job import PRIORITY, Counts, Job, OrgId
 from penstock.core.models import REQUEST_QUEUE_MODEL, Model
 from penstock.core.money import usd_text
 from penstock.core.state import STATUS_WORDS, TERMINAL, JobState
@@ -36,7 +36,7 @@ class Renderer:
 
     def record(self, job: Job, request: Request) -> dict[str, Any]:
         """Return the request record."""
-        return {
+        record = {
             "request_id": job.id,
             "org_id": job.org_id,
             "user_id": job.user_id,
@@ -50,6 +50,8 @@ class Renderer:
             "updated_at": int(job.updated_at),
             "queued_at": int(job.created_at),
         }
+        # Existing clients do not know it, so only who asked for one sees it.
+        return record if job.priority == PRIORITY else {**record, "priority": job.priority}
 
     def _outcome(self, job: Job, request: Request) -> dict[str, Any] | None:
         if job.provider_job is None and job.state not in TERMINAL:

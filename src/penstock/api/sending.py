@@ -10,19 +10,21 @@ storage passes through here block by block, under the same headers.
 import asyncio
 import os
 import sys
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, contextmanager
+from contextlib import AbstractContextManager, aclosing, contextmanager
 from http import HTTPStatus
 from io import FileIO
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from penstock.api.zero_copy import EXTENSION
 from penstock.core.limits import Limits
+from penstock.core.share import share_of
 from penstock.errors import BlobCorrupt, BlobMissing, Unavailable
 
 if sys.version_info >= (3, 14):  # pragma: no cover  # one Python sees one of the two
@@ -52,8 +54,16 @@ class Slots:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self.taken = 0
+        self._org_max = share_of(
+            limits.downloads_concurrency_max, limits.downloads_concurrency_tenant_max
+        )
+        self._taken_by: Counter[str] = Counter()
         self.compressing = 0
+
+    @property
+    def taken(self) -> int:
+        """How many run now."""
+        return self._taken_by.total()
 
     @property
     def may_compress(self) -> bool:
@@ -61,22 +71,39 @@ class Slots:
         return self.compressing < self._limits.downloads_compressed_max
 
     @contextmanager
-    def take(self, *, is_compressed: bool) -> Iterator[None]:
-        """Hold a slot; raises `Unavailable` when all are taken."""
+    def take(self, org_id: str, *, is_compressed: bool) -> Iterator[None]:
+        """Hold a slot; raises `Unavailable` when all, or all for this organisation, are taken."""
         if self.taken >= self._limits.downloads_concurrency_max:
-            raise Unavailable(
-                f"{self.taken} downloads are running (limit downloads_concurrency_max).",
-                code="too_many_downloads",
-                hint="Try again when some of them have ended.",
-                retry_after_seconds=RETRY_AFTER_SECONDS,
-            )
-        self.taken += 1
+            raise _too_many(self.taken, "are", "downloads_concurrency_max")
+        own = self._taken_by[org_id]
+        if own >= self._org_max:
+            raise _too_many(own, "of one organisation are", "downloads_concurrency_tenant_max")
+        self._taken_by[org_id] += 1
         self.compressing += is_compressed
         try:
             yield
         finally:
-            self.taken -= 1
+            self._taken_by[org_id] -= 1
+            if not self._taken_by[org_id]:
+                del self._taken_by[org_id]
             self.compressing -= is_compressed
+
+
+def _too_many(count: int, which: str, limit: str) -> Unavailable:
+    return Unavailable(
+        f"{count} downloads {which} running (limit {limit}).",
+        code="too_many_downloads",
+        hint="Try again when some of them have ended.",
+        retry_after_seconds=RETRY_AFTER_SECONDS,
+    )
+
+
+class Slot(Protocol):
+    """Where a download takes its slot."""
+
+    def __call__(self, *, is_compressed: bool) -> AbstractContextManager[None]:
+        """Hold it."""
+        ...
 
 
 class OutputBody(Response):
@@ -92,7 +119,7 @@ class OutputBody(Response):
         size: int,
         part: range | None,
         headers: dict[str, str],
-        slots: Slots,
+        slot: Slot,
         pool: ThreadPoolExecutor,
     ) -> None:
         # Not Response's own beginning, which would state the length of a body that is not there.
@@ -107,12 +134,12 @@ class OutputBody(Response):
         if part is not None:
             headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{size}"
         self.init_headers(headers)
-        self._slots = slots
+        self._slot = slot
         self._pool = pool
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the answer."""
-        with self._slots.take(is_compressed=self._is_compressed):
+        with self._slot(is_compressed=self._is_compressed):
             if not isinstance(self._source, Path):
                 await self._begin(send)
                 await self._send_pieces(self._streamed(self._source), receive, send)

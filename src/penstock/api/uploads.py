@@ -26,7 +26,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
 from typing import Final, ParamSpec, TypeVar
 
 import msgspec
@@ -36,9 +36,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from penstock.api.answers import Promise
+from penstock.api.audited import audited
 from penstock.api.auth import Authenticator, Principal
-from penstock.api.doors import MODEL_HEADER, read_head
-from penstock.api.jobs import JobDoor
+from penstock.api.doors import MODEL_HEADER, PRIORITY_HEADER, read_head, read_priority
+from penstock.api.jobs import JobDoor, Terms
 from penstock.api.request_queue import BASES
 from penstock.api.request_queue_record import Renderer
 from penstock.api.upload_fields import (
@@ -59,6 +60,7 @@ from penstock.api.upload_fields import (
 )
 from penstock.blobs.partial import Partial, Partials
 from penstock.blobs.room import Hold
+from penstock.core.access import Scope
 from penstock.core.job import Job, new_job_id
 from penstock.errors import (
     BlobCorrupt,
@@ -67,6 +69,7 @@ from penstock.errors import (
     Locked,
     NotFound,
     PenstockError,
+    QuotaExceeded,
     Refused,
     TooLarge,
     TooMany,
@@ -88,8 +91,13 @@ READ_BYTES: Final = 256 * 1024
 SWEEP_SECONDS: Final = 300.0
 """Between looks for uploads that are too old."""
 
-_KEPT_HEADERS: Final = ("content-type", "content-encoding", MODEL_HEADER.lower())
-"""What the head of a submission says of its body."""
+_KEPT_HEADERS: Final = (
+    "content-type",
+    "content-encoding",
+    MODEL_HEADER.lower(),
+    PRIORITY_HEADER.lower(),
+)
+"""What the head of a submission says of its body and its job."""
 
 
 class _Work:
@@ -138,21 +146,23 @@ class Uploads:
 
     async def tell_limits(self, request: Request) -> Response:
         """Return the limits of an upload that is not begun."""
-        await self._authenticator.principal(request)
+        await self._authenticator.principal(request, Scope.JOBS_WRITE)
         headers = {LIMIT: self._limit(None), "Accept-Patch": PARTIAL_TYPE}
         return Response(status_code=204, headers=headers)
 
     async def create(self, request: Request) -> Response:
         """Begin an upload; its first piece, which may be the only one, may come with it."""
-        principal = await self._authenticator.principal(request)
+        principal = await self._authenticator.identify(request)
         try:
-            return await self._create(request, principal)
+            async with self._audited(principal, "upload.create"):
+                principal.require(Scope.JOBS_WRITE)
+                return await self._create(request, principal)
         except PenstockError as error:
             return await self._refuse(request, error, None)
 
     async def tell_offset(self, request: Request) -> Response:
         """Return where to go on; a piece that is still coming is ended, and counted so far."""
-        principal = await self._authenticator.principal(request)
+        principal = await self._authenticator.principal(request, Scope.JOBS_WRITE)
         partial = self._find(principal, request)
         if OFFSET in request.headers or COMPLETE in request.headers:
             raise InvalidRequest(
@@ -164,21 +174,29 @@ class Uploads:
 
     async def append(self, request: Request) -> Response:
         """Take a piece; the last one makes the job, and asking again gives the same job."""
-        principal = await self._authenticator.principal(request)
-        partial = self._find(principal, request)
+        principal = await self._authenticator.identify(request)
+        partial: Partial | None = None
         try:
-            with self._alone(partial) as work:
-                return await self._append(request, principal, partial, work)
+            async with self._audited(principal, "upload.append", request):
+                principal.require(Scope.JOBS_WRITE)
+                partial = self._find(principal, request)
+                with self._alone(partial) as work:
+                    return await self._append(request, principal, partial, work)
         except PenstockError as error:
+            if partial is None:
+                raise
             return await self._refuse(request, error, self._partials.get(partial.id))
 
     async def cancel(self, request: Request) -> Response:
         """Remove an upload; a job that was made of it stays."""
-        principal = await self._authenticator.principal(request)
-        partial = self._find(principal, request)
-        await self._end_append(partial)
-        with self._alone(partial):
-            await _undivided(self._partials.remove, partial.id)
+        principal = await self._authenticator.identify(request)
+        async with self._audited(principal, "upload.delete", request):
+            principal.require(Scope.JOBS_WRITE)
+            partial = self._find(principal, request)
+            await self._end_append(partial)
+            with self._alone(partial):
+                await _undivided(self._partials.remove, partial.id)
+        await self._record(principal, "upload.delete", partial)
         return Response(status_code=204)
 
     async def sweep(self) -> int:
@@ -223,13 +241,15 @@ class Uploads:
         )
         # The head itself, because a field that stands there twice is refused.
         upload = read_head(request.headers, request.query_params)
+        read_priority(request.headers)
         self._check(upload, length or 0)
         needed_bytes = None
         if length is not None:
             upload = msgspec.structs.replace(upload, content_length=length)
             # Until the finish has copied them, the bytes are there twice.
             needed_bytes = length + (upload.room(self._limits) or 0)
-        async with self._door.room.reserve(needed_bytes), self._creating:
+        await self._door.check_quotas(principal, upload)
+        async with self._door.room.reserve(partial.org_id, needed_bytes), self._creating:
             self._check_count(principal)
             await _undivided(self._partials.create, partial)
         fault("upload.created")
@@ -240,6 +260,7 @@ class Uploads:
                     partial = await self._receive(request, partial, fields)
                 if fields.complete:
                     return await self._finish(request, principal, partial, work, headers)
+            await self._record(principal, "upload.create", partial)
         except BaseException:
             # Nobody knows the id yet, so nobody could go on.
             await _undivided(self._partials.remove, partial.id)
@@ -276,6 +297,7 @@ class Uploads:
             raise
         if fields.complete:
             return await self._finish(request, principal, partial, work, {})
+        await self._record(principal, "upload.append", partial)
         return Response(status_code=204, headers=self._state(partial))
 
     def _check_piece(self, partial: Partial, fields: Fields) -> None:
@@ -303,7 +325,7 @@ class Uploads:
         upload = self._upload(partial)
         length = fields.total(partial.offset)
         length = partial.length if length is None else length
-        async with self._door.room.reserve(fields.content_length) as hold:
+        async with self._door.room.reserve(partial.org_id, fields.content_length) as hold:
             partial = await self._store(request, partial, upload, length, hold)
         if fields.complete and length not in {None, partial.offset}:
             raise LengthMismatch(
@@ -352,6 +374,9 @@ class Uploads:
             fault("upload.job_chosen")
         try:
             job = await self._job(principal, partial)
+        except QuotaExceeded:
+            # Nothing is wrong with it; the last piece can be sent again when there is room.
+            raise
         except Refused as error:
             # What was sent is wrong, and sending it again would not mend it.
             await _undivided(self._partials.remove, partial.id)
@@ -368,9 +393,11 @@ class Uploads:
         if known is not None:
             return known
         upload = msgspec.structs.replace(self._upload(partial), content_length=partial.offset)
+        priority = read_priority(Headers(partial.headers))
+        terms = Terms(job_id=partial.job_id, priority=priority)
         async with aclosing(self._bytes(partial)) as body:
             try:
-                return await self._door.accept(principal, upload, body, job_id=partial.job_id)
+                return await self._door.accept(principal, upload, body, terms)
             except Refused:
                 raise
             except Exception:
@@ -393,7 +420,9 @@ class Uploads:
                 "The upload is complete; its job is there.",
                 hint=f"Send {OFFSET}: {partial.offset} and {COMPLETE}: ?1 to be told the job.",
             )
-        return self._answer(request, await self._door.get(principal, partial.job_id), {})
+        job = await self._door.get(principal, partial.job_id)
+        await self._record(principal, "upload.append", partial)
+        return self._answer(request, job, {})
 
     async def _bytes(self, partial: Partial) -> AsyncGenerator[bytes, None]:
         """Yield the stored bytes."""
@@ -410,6 +439,17 @@ class Uploads:
             file.close()
 
     # -- shared --------------------------------------------------------------------------------
+
+    def _audited(
+        self, principal: Principal, action: str, request: Request | None = None
+    ) -> AbstractAsyncContextManager[None]:
+        target = "" if request is None else request.path_params["upload_id"]
+        return audited(self._door.audit, self._door.clock, principal, action, target)
+
+    async def _record(self, principal: Principal, action: str, partial: Partial) -> None:
+        """Record what was done to an upload; a finish is recorded with the job that it makes."""
+        now = self._door.clock.now()
+        await self._door.audit.done(principal.actor, now, action, partial.id)
 
     def _find(self, principal: Principal, request: Request) -> Partial:
         """Return the tenant's upload; absent, foreign and outdated ones raise the same."""

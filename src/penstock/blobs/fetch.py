@@ -1,16 +1,12 @@
 """A file from an `https://` address that a caller chose, fetched without being led astray.
 
-The name is resolved once, every address that it has must be public, and the connection goes to one
-of those addresses, so that a name cannot point elsewhere between the check and the use. Nothing is
-followed, nothing of ours is sent along, and of an answer that is no file only the status is told.
+How its host is reached is `blobs/egress`. Nothing of ours is sent along, and of an answer that is
+no file only the status is told.
 """
 
-import asyncio
-import ipaddress
-import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
 from typing import Final
 
@@ -18,9 +14,10 @@ import httpx2
 import msgspec
 
 from penstock.blobs.addresses import Address, is_public
-from penstock.blobs.source_uri import SourceUri
+from penstock.blobs.egress import UNREACHED, Egress, Outgoing, Patience, Resolve, resolve
 from penstock.clock import Clock
 from penstock.core.limits import Limits
+from penstock.core.uri import SourceUri
 from penstock.errors import SourceRefused, SourceUnavailable
 
 RETRY_SECONDS: Final = 10
@@ -35,8 +32,7 @@ _HINTS: Final = {
     HTTPStatus.NOT_FOUND: "Check the address.",
 }
 
-Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
-"""Returns the addresses of a name; raises `OSError` if there are none."""
+_HEADERS: Final = {"User-Agent": "penstock", "Accept": "*/*", "Accept-Encoding": "identity"}
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,13 +49,6 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     """As its server states it, in lower case."""
 
 
-async def resolve(host: str, port: int) -> Sequence[str]:
-    """Ask the system's resolver."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(where[0]) for *_, where in found]
-
-
 class Web:
     """Opens addresses whose prefix was allowed already."""
 
@@ -73,48 +62,34 @@ class Web:
     ) -> None:
         self._limits = limits
         self._clock = clock
-        self._tls = tls
-        self._resolve = resolve
-        self._is_allowed = is_allowed
+        patience = Patience(
+            connect_seconds=limits.source_connect_seconds_max,
+            idle_seconds=limits.source_idle_seconds_max,
+        )
+        self._egress = Egress(tls, patience, resolve, is_allowed)
 
     @asynccontextmanager
     async def open(self, uri: SourceUri) -> AsyncIterator[Source]:
         """Ask for the file; raises `SourceRefused` or `SourceUnavailable` if none comes."""
         addresses = await self._addresses(uri)
         begun_at = self._clock.now()
-        # A client of its own: pooled connections are known by address, and the next name behind the
-        # same address has not shown its certificate.
-        async with httpx2.AsyncClient(
-            transport=httpx2.AsyncHTTPTransport(verify=self._tls, trust_env=False),
-            timeout=httpx2.Timeout(
-                self._limits.source_idle_seconds_max,
-                connect=self._limits.source_connect_seconds_max,
-            ),
-            trust_env=False,
-            follow_redirects=False,
-        ) as client:
-            response = await self._ask(client, uri, addresses)
-            try:
-                yield Source(
-                    shown=uri.shown,
-                    chunks=self._chunks(response, uri, begun_at),
-                    content_length=_length(response, uri),
-                    encoding=_encoding(response),
-                )
-            finally:
-                await response.aclose()
+        request = Outgoing(method="GET", uri=uri, headers=_HEADERS)
+        async with self._answer(request, addresses) as response:
+            yield Source(
+                shown=uri.shown,
+                chunks=self._chunks(response, uri, begun_at),
+                content_length=_length(response, uri),
+                encoding=_encoding(response),
+            )
 
     async def _addresses(self, uri: SourceUri) -> list[Address]:
         """Resolve the host, once; raises `SourceRefused` if any of its addresses is not public."""
-        literal = uri.literal
-        if literal is not None:
-            # The list names this address itself, or it would not have come here.
-            addresses = [literal]
-            if uri.is_loopback:
-                return addresses
-        else:
-            addresses = await self._look_up(uri)
-        if not all(self._is_allowed(address) for address in addresses):
+        try:
+            # The list names a literal loopback address itself, or it would not have come here.
+            addresses = await self._egress.addresses(uri, is_trusted=uri.is_loopback)
+        except OSError as error:
+            raise _unavailable(uri, str(error)) from error
+        if addresses is None:
             # Which address it is would tell about the network that we are in.
             raise SourceRefused(
                 f"The host of {uri.shown} has an address that is not on the public internet.",
@@ -123,50 +98,22 @@ class Web:
             )
         return addresses
 
-    async def _look_up(self, uri: SourceUri) -> list[Address]:
-        try:
-            async with asyncio.timeout(self._limits.source_connect_seconds_max):
-                found = await self._resolve(uri.host, uri.port)
-        except (OSError, UnicodeError) as error:
-            raise _unavailable(uri, "its host is not found") from error
-        addresses = [ipaddress.ip_address(text) for text in dict.fromkeys(found)]
-        if not addresses:
-            raise _unavailable(uri, "its host has no address")
-        return addresses
-
-    async def _ask(
-        self, client: httpx2.AsyncClient, uri: SourceUri, addresses: Sequence[Address]
-    ) -> httpx2.Response:
-        headers = {
-            "Host": uri.netloc,
-            "User-Agent": "penstock",
-            "Accept": "*/*",
-            "Accept-Encoding": "identity",
-        }
-        raw_path = f"{uri.path}?{uri.query}" if uri.query else uri.path
-        failure: httpx2.HTTPError | None = None
-        for address in addresses:
-            url = httpx2.URL(
-                scheme=uri.scheme, host=str(address), port=uri.port, raw_path=raw_path.encode()
-            )
-            request = httpx2.Request(
-                "GET",
-                url,
-                headers=headers,
-                extensions={**_timeout(client), "sni_hostname": uri.host},
-            )
+    @asynccontextmanager
+    async def _answer(
+        self, request: Outgoing, addresses: Sequence[Address]
+    ) -> AsyncIterator[httpx2.Response]:
+        async with AsyncExitStack() as stack:
             try:
-                response = await client.send(request, stream=True)
-            except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-                failure = error
-                continue
+                exchange = self._egress.exchange(request, addresses)
+                response = await stack.enter_async_context(exchange)
+            except UNREACHED as error:
+                raise _unavailable(
+                    request.uri, "its server cannot be reached, or shows no valid certificate"
+                ) from error
             except httpx2.HTTPError as error:
-                raise _unavailable(uri, "its server did not answer as HTTP does") from error
-            await _check_status(response, uri)
-            return response
-        raise _unavailable(
-            uri, "its server cannot be reached, or shows no valid certificate"
-        ) from (failure)
+                raise _unavailable(request.uri, "its server did not answer as HTTP does") from error
+            _check_status(response, request.uri)
+            yield response
 
     async def _chunks(
         self, response: httpx2.Response, uri: SourceUri, begun_at: float
@@ -184,11 +131,10 @@ class Web:
             raise _unavailable(uri, f"it broke off after {received_bytes} bytes") from error
 
 
-async def _check_status(response: httpx2.Response, uri: SourceUri) -> None:
+def _check_status(response: httpx2.Response, uri: SourceUri) -> None:
     status = response.status_code
     if status == HTTPStatus.OK:
         return
-    await response.aclose()
     # Our own words: the reason phrase is the other side's text.
     known = status in HTTPStatus.__members__.values()
     said = f"{status} {HTTPStatus(status).phrase}" if known else str(status)
@@ -218,11 +164,6 @@ def _length(response: httpx2.Response, uri: SourceUri) -> int | None:
 def _encoding(response: httpx2.Response) -> str | None:
     encoding = response.headers.get("content-encoding", "").strip().lower()
     return None if encoding in ("", "identity") else encoding
-
-
-def _timeout(client: httpx2.AsyncClient) -> dict[str, object]:
-    # A request that is built by hand does not take over its client's.
-    return {"timeout": client.timeout.as_dict()}
 
 
 def _unavailable(uri: SourceUri, what: str) -> SourceUnavailable:

@@ -8,7 +8,7 @@ wait, and `disk_free_bytes_min` is the room that uploads leave them.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -50,15 +50,18 @@ class RoomLimits(msgspec.Struct, frozen=True, kw_only=True):
     spool_bytes_max: int
     disk_free_bytes_min: int
     uploads_concurrency_max: int
+    uploads_concurrency_tenant_max: int
     uploads_waiting_max: int
+    uploads_waiting_tenant_max: int
     upload_wait_seconds_max: float
 
 
 class Hold:
     """The room of one upload."""
 
-    def __init__(self, room: "Room", reserved_bytes: int) -> None:
+    def __init__(self, room: "Room", org_id: str, reserved_bytes: int) -> None:
         self._room = room
+        self.org_id = org_id
         self.reserved_bytes = reserved_bytes
         self.written_bytes = 0
         self._unseen_bytes = 0
@@ -116,7 +119,8 @@ class Hold:
 class _Place:
     """One upload in the line."""
 
-    def __init__(self, needed_bytes: int) -> None:
+    def __init__(self, org_id: str, needed_bytes: int) -> None:
+        self.org_id = org_id
         self.needed_bytes = needed_bytes
         self.look_again = asyncio.Event()
         self.shortage: Unavailable | None = None
@@ -143,13 +147,16 @@ class Room:
         self._deciding = asyncio.Lock()
 
     @asynccontextmanager
-    async def reserve(self, expected_bytes: int | None) -> AsyncIterator[Hold]:
+    async def reserve(self, org_id: str, expected_bytes: int | None) -> AsyncIterator[Hold]:
         """Hold room for one upload, in line if need be; None when its length is not known.
+
+        Nobody waits for an organisation that has its share of the uploads already.
 
         Raises `TooBusy` when other uploads hold the room for too long, `StorageFull` when the
         disk or the budget has none even without them.
         """
-        hold = await self._enter(PIECE_BYTES if expected_bytes is None else expected_bytes)
+        needed_bytes = PIECE_BYTES if expected_bytes is None else expected_bytes
+        hold = await self._enter(_Place(org_id, needed_bytes))
         try:
             yield hold
         finally:
@@ -168,10 +175,12 @@ class Room:
         """Return whether not even an empty upload fits, whoever is uploading."""
         return isinstance(await self._shortage(0), StorageFull)
 
-    async def _enter(self, needed_bytes: int) -> Hold:
+    async def _enter(self, place: _Place) -> Hold:
         if len(self._line) >= self._limits.uploads_waiting_max:
             raise _busy(f"{len(self._line)} uploads wait for room already")
-        place = _Place(needed_bytes)
+        own = _count(self._line, place.org_id)
+        if own >= self._limits.uploads_waiting_tenant_max:
+            raise _busy(f"{own} uploads of your organisation wait for room already")
         self._line.append(place)
         try:
             hold = await self._try(place)
@@ -185,20 +194,33 @@ class Room:
         async with self._deciding:
             place.look_again.clear()
             ahead = self._line[: self._line.index(place)]
-            if not all(other.stands_aside for other in ahead):
+            if not all(other.stands_aside or self._has_its_share(other) for other in ahead):
                 return None
             stood_aside = place.stands_aside
             place.shortage = await self._shortage(place.needed_bytes)
-            if place.shortage is None and len(self._holds) >= self._limits.uploads_concurrency_max:
-                place.shortage = _busy(f"{len(self._holds)} uploads are in progress")
+            if place.shortage is None:
+                place.shortage = self._too_many(place)
             if place.stands_aside and not stood_aside:
                 # Those behind it may go now.
                 self._wake()
             if place.shortage is not None:
                 return None
-            hold = Hold(self, place.needed_bytes)
+            hold = Hold(self, place.org_id, place.needed_bytes)
             self._holds.append(hold)
             return hold
+
+    def _has_its_share(self, place: _Place) -> bool:
+        own = _count(self._holds, place.org_id)
+        return own >= self._limits.uploads_concurrency_tenant_max
+
+    def _too_many(self, place: _Place) -> TooBusy | None:
+        """Return that there are too many uploads besides this one, or None."""
+        if len(self._holds) >= self._limits.uploads_concurrency_max:
+            return _busy(f"{len(self._holds)} uploads are in progress")
+        if self._has_its_share(place):
+            own = _count(self._holds, place.org_id)
+            return _busy(f"{own} uploads of your organisation are in progress")
+        return None
 
     async def _wait(self, place: _Place) -> Hold:
         """Try again whenever something changed or may have, until the time is over."""
@@ -253,6 +275,10 @@ class Room:
         return _full(
             f"The server has room for {max(spare, 0)} bytes, and {needed_bytes} are to come"
         )
+
+
+def _count(uploads: Sequence[Hold | _Place], org_id: str) -> int:
+    return sum(one.org_id == org_id for one in uploads)
 
 
 def _busy(what: str) -> TooBusy:

@@ -9,7 +9,8 @@ from typing import Final
 
 from penstock.blobs.bucket import Bucket, Pinned
 from penstock.blobs.fetch import RETRY_SECONDS, Source, Web
-from penstock.blobs.source_uri import AllowList, SourceUri, parse
+from penstock.blobs.source_uri import AllowList, parse
+from penstock.core.uri import SourceUri
 from penstock.errors import (
     BlobCorrupt,
     BlobMissing,

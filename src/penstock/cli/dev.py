@@ -14,6 +14,7 @@ from penstock.cli.running import run
 from penstock.core.key import new_key
 from penstock.errors import ConfigurationError
 from penstock.settings import build, emulator_values, read
+from penstock.startup import LOOPBACK, WILDCARDS
 from penstock.telemetry.log import configure
 from penstock.wiring import Server
 
@@ -73,6 +74,10 @@ def dev(*, host: str, port: int, data_dir: Path, key: str | None, **emulation: A
         # Whoever names a public address here asks for it; there is nothing but test data behind it.
         values |= {"host": host, "port": port, "allow_public_bind": True}
         values |= {"data_dir": str(data_dir)}
+        if host not in LOOPBACK | WILDCARDS:
+            # The address is a name, too; of `0.0.0.0` nobody knows which one clients use.
+            name = f"[{host}]" if ":" in host else host
+            values["hosts_allowed"] = [*values.get("hosts_allowed", ()), name]
         server = Server(build(values))
 
         async def announce(url: str) -> None:

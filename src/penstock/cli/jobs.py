@@ -4,10 +4,10 @@ Standard output has data only (an id, a table, or JSON); everything for eyes goe
 """
 
 import functools
-import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -15,6 +15,7 @@ import click
 import msgspec
 
 from penstock.cli import render
+from penstock.cli.durations import read_seconds
 from penstock.cli.failure import (
     PROBLEMS_SHOWN_MAX,
     ExitCode,
@@ -38,7 +39,6 @@ from penstock.client import Download as Fetched
 _DEFAULT_URL: Final = "http://127.0.0.1:8080"
 _DEFAULT_MODEL: Final = "gemini-3-flash-preview"
 _STATUS_WORDS: Final = ("queued", "processing", "success", "failed", "cancelled")
-_UNIT_SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class Server:
@@ -74,19 +74,7 @@ class Server:
             click.echo(line)
 
 
-def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
-    """Read seconds, or a number with a unit: 90, 30s, 15m, 2h, 1d."""
-    if value is None:
-        return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", value)
-    if match is None:
-        raise click.BadParameter(
-            f"{value!r} is not a duration such as 90, 30s, 15m or 2h", ctx=ctx, param=param
-        )
-    return float(match[1]) * _UNIT_SECONDS[match[2]]
-
-
-def _connected(command: Callable[..., None]) -> Callable[..., None]:
+def connected(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command --url, --key and --json, as one `Server`."""
 
     @functools.wraps(command)
@@ -118,6 +106,16 @@ def _connected(command: Callable[..., None]) -> Callable[..., None]:
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 @click.option("--model", default=_DEFAULT_MODEL, show_default=True, help="Who answers.")
+@click.option(
+    "--priority",
+    type=click.IntRange(1, 1000),
+    help="Among your organisation's own jobs the lowest number goes first.  [default: 100]",
+)
+@click.option(
+    "--idempotency-key",
+    metavar="TEXT",
+    help="The same key and file give the same job for a week, however often you run this.",
+)
 @click.option("--wait", is_flag=True, help="Stay until the job is over.")
 @click.option(
     "-o",
@@ -128,18 +126,18 @@ def _connected(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--timeout",
     metavar="DURATION",
-    callback=_seconds,
+    callback=read_seconds,
     help="With --wait: stop waiting after 90, 15m, 2h.",
 )
-@_connected
+@connected
 def submit(
     server: Server,
     *,
     file: str,
-    model: str,
     wait: bool,
     output: Path | None,
     timeout: float | None,
+    **terms: Any,  # noqa: ANN401  # options of click that go to the client as they are
 ) -> None:
     """Send FILE, one JSON request per line ("-" reads standard input), as one job.
 
@@ -155,7 +153,7 @@ def submit(
     _check_folder(output)
     progress = Progress()
     with server.client("standard input" if file == "-" else file) as client:
-        job = _send(client, file, model, progress)
+        job = _send(client, file, progress, terms)
         if not wait:
             server.show(job, [job.request_id])
             _hint(f"next: penstock status {job.request_id}")
@@ -172,7 +170,7 @@ def submit(
 
 @click.command()
 @click.argument("request_id", metavar="ID")
-@_connected
+@connected
 def status(server: Server, request_id: str) -> None:
     """Show the job ID."""
     with server.client() as client:
@@ -191,7 +189,7 @@ def status(server: Server, request_id: str) -> None:
     required=True,
     help="Where to put the answers; appears when they are complete and checked.",
 )
-@_connected
+@connected
 def download(server: Server, request_id: str, output: Path) -> None:
     """Fetch the answers of the job ID; an interrupted download goes on where it stopped."""
     _check_folder(output)
@@ -213,7 +211,7 @@ def download(server: Server, request_id: str, output: Path) -> None:
 @click.command()
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
 @click.option("--status", "word", type=click.Choice(_STATUS_WORDS), help="Only these.")
-@_connected
+@connected
 def ls(server: Server, limit: int, word: str | None) -> None:
     """List the newest jobs."""
     with server.client() as client:
@@ -225,7 +223,7 @@ def ls(server: Server, limit: int, word: str | None) -> None:
 
 @click.command()
 @click.argument("request_id", metavar="ID")
-@_connected
+@connected
 def cancel(server: Server, request_id: str) -> None:
     """Stop the job ID; answers that are finished are kept."""
     with server.client() as client:
@@ -245,13 +243,11 @@ def _newest(client: Client, limit: int, word: str | None) -> JobPage:
     return JobPage(requests=jobs, total=total, next_cursor=page.next_cursor)
 
 
-def _send(client: Client, file: str, model: str, progress: Progress) -> Job:
+def _send(client: Client, file: str, progress: Progress, terms: dict[str, Any]) -> Job:
     source = sys.stdin.buffer if file == "-" else file
     try:
         return client.submit(
-            source,
-            model=model,
-            on_progress=lambda done, total: progress.transfer("sent", done, total),
+            source, on_progress=lambda done, total: progress.transfer("sent", done, total), **terms
         )
     except KeyboardInterrupt:
         progress.close()
@@ -333,12 +329,27 @@ def _failure(error: ClientError, file: str) -> Failure:
     code = error.code
     if isinstance(error, APIError):
         exit_code = exit_code_for(error.status, lines_bad=bool(error.details))
-        places = _places(error, file)
+        places = _places(error, file) + _holders(error)
     elif isinstance(error, StillRunning):
         exit_code = ExitCode.STILL_RUNNING
     elif isinstance(error, OutputNotReady):
         exit_code = ExitCode.JOB_FAILED if error.job.done else ExitCode.STILL_RUNNING
     return Failure(error.message, code=code, exit_code=exit_code, fix=error.hint, places=places)
+
+
+def _holders(error: APIError) -> list[str]:
+    """Return the jobs that hold what a quota has no more of, a line each."""
+    if error.quota is None:
+        return []
+    is_money = error.quota.name.startswith("spend")
+    lines = []
+    for one in error.quota.reserved_by:
+        held = f" holds ${one.amount / 1_000_000:.6f}" if is_money else " has not ended"
+        lines.append(f"  {one.request_id}{held}")
+    if error.quota.resets_at is not None:
+        resets_at = datetime.fromtimestamp(error.quota.resets_at, UTC)
+        lines.append(f"  counts from zero again at {resets_at:%Y-%m-%d %H:%M:%S} UTC")
+    return lines
 
 
 def _places(error: APIError, file: str) -> list[str]:

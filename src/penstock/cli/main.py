@@ -23,7 +23,11 @@ _COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "download": ("penstock.cli.jobs", "download", "Fetch the answers of a job."),
     "ls": ("penstock.cli.jobs", "ls", "List the newest jobs."),
     "cancel": ("penstock.cli.jobs", "cancel", "Stop a job; finished answers are kept."),
-    "keys": ("penstock.cli.keys", "keys", "Create, list and revoke API keys."),
+    "orgs": ("penstock.cli.orgs", "orgs", "Make organisations, suspend them, set quotas."),
+    "users": ("penstock.cli.users", "users", "Add and remove the users of an organisation."),
+    "keys": ("penstock.cli.keys", "keys", "Create, list, rotate and revoke API keys."),
+    "audit": ("penstock.cli.audit", "audit", "Read the audit log, and verify it."),
+    "webhooks": ("penstock.cli.webhooks", "webhooks", "Have the ends of jobs told to an address."),
     "dev": (
         "penstock.cli.dev",
         "dev",
@@ -32,6 +36,14 @@ _COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "serve": ("penstock.cli.serve", "serve", "Run the server."),
     "emulator": ("penstock.cli.emulator", "emulator", "Run the emulator of Vertex AI alone."),
 }
+
+_SECRET_VARIABLES: Final = (
+    "PENSTOCK_API_KEY",
+    "PENSTOCK_DATABASE_URL",
+    "PENSTOCK_SECRET",
+    "PENSTOCK_VERTEX_ACCESS_TOKEN",
+)
+"""Their values stand in no message and no traceback."""
 
 _EPILOG: Final = """\b
 Exit codes:
@@ -100,8 +112,15 @@ def main() -> None:
 
 
 def _told(error: Exception, failure: Failure) -> int:
+    from penstock.telemetry.redact import Redactor  # noqa: PLC0415  # lazy: only a failure pays for it
+
+    redact = Redactor(os.environ.get(name, "") for name in _SECRET_VARIABLES)
     if os.environ.get("PENSTOCK_DEBUG") == "1":
-        traceback.print_exception(error)
+        click.echo(redact("".join(traceback.format_exception(error))), err=True, nl=False)
+    # A server may repeat what it was sent, and what is shown here ends up in logs of CI.
+    failure.message = redact(failure.message)
+    failure.fix = failure.fix and redact(failure.fix)
+    failure.places = [redact(place) for place in failure.places]
     failure.show()
     return failure.exit_code
 

@@ -8,6 +8,7 @@ import click
 
 from penstock.cli.running import run
 from penstock.settings import Settings, build, emulator_values, read
+from penstock.startup import secret_values
 from penstock.store.location import location_of
 from penstock.telemetry.log import configure
 from penstock.wiring import Server, check
@@ -49,7 +50,7 @@ def serve(config: Path | None, emulator: str | None, *, only_check: bool, **give
     if only_check:
         click.echo(f"ok: {_described(settings)}")
         return
-    configure()
+    configure(settings.log_level.upper(), secret_values(settings))
     server = Server(settings)
 
     async def announce(url: str) -> None:

@@ -18,15 +18,19 @@ from penstock.client.errors import (
     ConnectionFailed,
     Detail,
     DigestMismatch,
+    Holder,
     InputChanged,
     InputInvalid,
     LimitReached,
     NotFound,
     OutputNotReady,
+    Quota,
     ServerFailed,
     StillRunning,
 )
 from penstock.client.models import Download, Job, JobPage, ModelPage, Outcome, Stats, TokenUsage
+from penstock.client.verify import WebhookRefused, verify_webhook
+from penstock.client.webhooks import Delivery, DeliveryPage, Webhook
 
 __all__ = [
     "APIError",
@@ -34,9 +38,12 @@ __all__ = [
     "Client",
     "ClientError",
     "ConnectionFailed",
+    "Delivery",
+    "DeliveryPage",
     "Detail",
     "DigestMismatch",
     "Download",
+    "Holder",
     "InputChanged",
     "InputInvalid",
     "Job",
@@ -46,8 +53,12 @@ __all__ = [
     "NotFound",
     "Outcome",
     "OutputNotReady",
+    "Quota",
     "ServerFailed",
     "Stats",
     "StillRunning",
     "TokenUsage",
+    "Webhook",
+    "WebhookRefused",
+    "verify_webhook",
 ]

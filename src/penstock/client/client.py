@@ -3,12 +3,13 @@
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from io import UnsupportedOperation
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, Self, TypeVar
 from urllib.parse import quote
+from uuid import uuid4
 
 import httpx2
 import msgspec
@@ -25,6 +26,7 @@ from penstock.client.errors import (
 )
 from penstock.client.models import Download, Job, JobPage, ModelPage
 from penstock.client.pieces import PIECES_FROM_BYTES, Source, submit_in_pieces
+from penstock.client.webhooks import Webhooks
 from penstock.client.wire import Wire
 
 T = TypeVar("T")
@@ -42,9 +44,10 @@ _HEADER_VALUE: Final = re.compile(r"[\x21-\x7e]+")
 class Client:
     """A connection to one Penstock server; close it, or use it as a context manager.
 
-    Only what cannot be doubled is ever repeated by itself: reads, and the submission of a file of
-    8 MiB or more, which goes on after a cut. A smaller submission or a cancel is sent once: when
-    its answer is lost, ConnectionFailed says so and the list of jobs tells what became of it.
+    Only what cannot be doubled is ever repeated by itself: reads, the submission of a file of 8 MiB
+    or more, which goes on after a cut, and a smaller one, by its idempotency key. What comes from a
+    pipe cannot be read again, so it is sent once, and so is a cancel: when the answer is lost,
+    ConnectionFailed says so and the list of jobs tells what became of it.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class Client:
         if organization is not None:
             headers["X-Organization-ID"] = _header_value("organization", organization)
         self._wire = Wire(url, headers, transport=transport, timeout=timeout, sleep=sleep)
+        self.webhooks = Webhooks(self._wire)
 
     def __enter__(self) -> Self:
         return self
@@ -84,28 +88,53 @@ class Client:
         model: str = DEFAULT_MODEL,
         encoding: Encoding = "base64",
         on_progress: Progress | None = None,
+        priority: int | None = None,
+        idempotency_key: str | None = None,
     ) -> Job:
         """Send a JSONL file, or what is left of an open one, and return the accepted job.
 
         The file is read in small pieces while it is sent. An answer means that the server has it
-        durably. Raises InputInvalid with every bad line's place when lines are wrong. A large file
-        in base64, the default, is sent as it is instead, and goes on where it was cut.
+        durably. Raises InputInvalid with every bad line's place when lines are wrong, and
+        LimitReached, whose `quota` says which one, when the organisation may not have more. A large
+        file in base64, the default, is sent as it is instead, and goes on where it was cut.
+
+        Among an organisation's own jobs the lowest `priority` of 1 to 1000 goes first; without one
+        it is 100. With an `idempotency_key` of your own the same submission is the same job for a
+        week, also from another process; it is then sent in one request, however large it is.
         """
         if isinstance(file, (str, os.PathLike)):
             with Path(file).open("rb") as source:
-                return self.submit(source, model=model, encoding=encoding, on_progress=on_progress)
+                return self.submit(
+                    source,
+                    model=model,
+                    encoding=encoding,
+                    on_progress=on_progress,
+                    priority=priority,
+                    idempotency_key=idempotency_key,
+                )
         size = _size(file)
         on_sent = None if on_progress is None else lambda sent: on_progress(sent, size)
-        if size is not None and size >= PIECES_FROM_BYTES and encoding == "base64":
+        about = {} if priority is None else {"X-Penstock-Priority": str(priority)}
+        is_large = size is not None and size >= PIECES_FROM_BYTES and encoding == "base64"
+        if size is not None and is_large and idempotency_key is None:
             pieces = Source(file, file.tell(), size)
-            content = submit_in_pieces(self._wire, pieces, model, on_sent)
+            content = submit_in_pieces(self._wire, pieces, model, on_sent, about)
             if content is not None:
                 return _decode(content, Job)
-        headers = {"Content-Type": "application/json"}
+        key = uuid4().hex if idempotency_key is None else idempotency_key
+        headers = {"Content-Type": "application/json", **about}
+        headers["Idempotency-Key"] = _header_value("idempotency key", key)
         if size is not None and encoding == "base64":
             headers["Content-Length"] = str(body_bytes(model, size))
-        form = body(file, model, encoding=encoding, size=size, on_sent=on_sent)
-        return _decode(self._wire.post("/requests", content=form, headers=headers), Job)
+        start = None if size is None else file.tell()
+
+        def form() -> Iterator[bytes]:
+            if start is not None:
+                file.seek(start)
+            return body(file, model, encoding=encoding, size=size, on_sent=on_sent)
+
+        content = self._wire.submit("/requests", form, headers, can_repeat=start is not None)
+        return _decode(content, Job)
 
     def get(self, request_id: str) -> Job:
         """Return the job as it is now."""

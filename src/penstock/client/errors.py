@@ -8,6 +8,7 @@
     |   |-- InputInvalid              400 with `details`, 413: the file is not one that can be run
     |   |-- LimitReached              402, 429: a rate, a quota or a budget
     |   `-- ServerFailed              5xx: not the caller's fault
+    |-- WebhookRefused            a webhook's request is not from who it claims, or too old
     |-- InputChanged              the file changed while it was being sent
     |-- OutputNotReady            there is nothing to download (yet)
     |-- DigestMismatch            the bytes that came are not the ones that the server has
@@ -35,6 +36,26 @@ class Detail(msgspec.Struct, frozen=True, kw_only=True):
     path: str | None = None
     hint: str | None = None
     excerpt: str | None = None
+
+
+class Holder(msgspec.Struct, frozen=True, kw_only=True):
+    """A job that holds some of a quota."""
+
+    request_id: str = ""
+    amount: int = 0
+
+
+class Quota(msgspec.Struct, frozen=True, kw_only=True):
+    """A quota that is used up, and by what; amounts of money are micro-dollars."""
+
+    name: str = ""
+    limit: int = 0
+    used: int = 0
+    reserved: int = 0
+    asked: int = 0
+    reserved_by: list[Holder] = []
+    resets_at: int | None = None
+    """When it counts from zero again, in Unix seconds."""
 
 
 class ClientError(Exception):
@@ -108,6 +129,7 @@ class APIError(ClientError):
         self.code = code
         self.details = tuple(details)
         self.details_total = max(details_total or 0, len(self.details))
+        self.quota: Quota | None = None
 
 
 class AuthenticationFailed(APIError):
@@ -123,7 +145,7 @@ class InputInvalid(APIError):
 
 
 class LimitReached(APIError):
-    """A rate, a quota or a budget is used up."""
+    """A rate, a quota or a budget is used up; `quota` says which and by whom, if it is one."""
 
 
 class ServerFailed(APIError):
@@ -139,6 +161,7 @@ class _Body(msgspec.Struct, kw_only=True):
     hint: str | None = None
     details: list[Detail] = []
     details_total: int | None = None
+    quota: Quota | None = None
 
 
 _BY_STATUS: dict[int, type[APIError]] = {
@@ -160,7 +183,7 @@ def error_from(status: int, content: bytes) -> APIError:
         kind = ServerFailed
     elif kind is APIError and body.details:
         kind = InputInvalid
-    return kind(
+    error = kind(
         body.error or body.message or f"the server answered {status} without saying why",
         status=status,
         code=body.code or f"http_{status}",
@@ -168,6 +191,8 @@ def error_from(status: int, content: bytes) -> APIError:
         details=body.details,
         details_total=body.details_total,
     )
+    error.quota = body.quota
+    return error
 
 
 def _parse(content: bytes) -> _Body:

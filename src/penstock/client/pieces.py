@@ -5,7 +5,7 @@ then one PATCH with all the rest, as often as it takes. The server answers a fin
 asked twice with the same job, so a lost answer is no riddle here.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import BinaryIO, Final
 
@@ -51,15 +51,21 @@ class Source(msgspec.Struct, frozen=True):
 
 
 def submit_in_pieces(
-    wire: Wire, source: Source, model: str, on_sent: Callable[[int], None] | None
+    wire: Wire,
+    source: Source,
+    model: str,
+    on_sent: Callable[[int], None] | None,
+    about: Mapping[str, str],
 ) -> bytes | None:
     """Send a file and return the record of its job; None, and nothing sent, by an older server.
+
+    `about` are headers that say more of the job.
 
     Tries again for as long as bytes get through. Raises what a submission raises, and
     `ConnectionFailed` when nothing gets through any more.
     """
     try:
-        path = _begin(wire, source, model)
+        path = _begin(wire, source, model, about)
     except NotFound:
         # The server has no such route, so it takes the file in one piece only.
         return None
@@ -95,7 +101,7 @@ def submit_in_pieces(
             wire.sleep(backoff_seconds(max(failures, 1)))
 
 
-def _begin(wire: Wire, source: Source, model: str) -> str:
+def _begin(wire: Wire, source: Source, model: str, about: Mapping[str, str]) -> str:
     """Create the upload and return its path."""
     answer = _patiently(
         wire,
@@ -106,6 +112,7 @@ def _begin(wire: Wire, source: Source, model: str) -> str:
                 "Content-Type": "application/jsonl",
                 "Upload-Complete": "?0",
                 "Upload-Length": str(source.size),
+                **about,
             },
             params={"model": model},
         ),

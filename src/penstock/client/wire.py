@@ -12,9 +12,13 @@ import httpx2
 
 from penstock.client.errors import ClientError, ConnectionFailed, error_from
 
+API_PATH: Final = "/api/v1/"
 BASE_PATH: Final = "/api/v1/ie/requestqueue/apikey"
 ATTEMPTS_MAX: Final = 5
 _RETRIED_STATUS: Final = frozenset({429, 502, 503, 504})
+_UNAVAILABLE: Final = frozenset({502, 503, 504})
+_CONFLICT: Final = 409
+_TAKEN: Final = frozenset({"idempotency_in_flight", "idempotency_lost"})
 _FIRST_DELAY_SECONDS: Final = 0.5
 _DELAY_SECONDS_MAX: Final = 8.0
 _RETRY_AFTER_SECONDS_MAX: Final = 60.0
@@ -51,7 +55,7 @@ class Wire:
                 hint="give it with its scheme, such as http://127.0.0.1:8080",
             )
         self.sleep = sleep
-        self._base = url.rstrip("/") + BASE_PATH
+        self._address = url.rstrip("/")
         self._headers = {"Accept": "application/json", **headers}
         self._pool = httpx2.Client(
             transport=transport, timeout=DEFAULT_TIMEOUT if timeout is None else timeout
@@ -79,18 +83,40 @@ class Wire:
                 return _content(response)
             self.sleep(_delay(response, failures))
 
-    def post(
+    def post(self, path: str) -> bytes:
+        """Return the content of a POST without a body, which is sent once."""
+        return _content(self._send("POST", path))
+
+    def submit(
         self,
         path: str,
+        content: Callable[[], Iterator[bytes]],
+        headers: Mapping[str, str],
         *,
-        content: Iterator[bytes] | None = None,
-        headers: Mapping[str, str] | None = None,
+        can_repeat: bool,
     ) -> bytes:
-        """Return the content of a POST, which is sent once: a second one could be a second job."""
+        """Return the answer to a body that has an idempotency key; what may pass is tried again.
+
+        `content` begins the body anew for each try. Without `can_repeat` it is sent once.
+        """
         timeout = httpx2.Timeout(self._pool.timeout)
-        if content is not None:
-            timeout.read = max(SUBMIT_READ_SECONDS, timeout.read or 0.0)
-        return _content(self._send("POST", path, content=content, headers=headers, timeout=timeout))
+        timeout.read = max(SUBMIT_READ_SECONDS, timeout.read or 0.0)
+        failures = 0
+        while True:
+            failures += 1
+            last = failures == ATTEMPTS_MAX or not can_repeat
+            try:
+                response = self._send(
+                    "POST", path, content=content(), headers=headers, timeout=timeout
+                )
+            except ConnectionFailed:
+                if last:
+                    raise
+                self.sleep(backoff_seconds(failures))
+                continue
+            if last or not _may_pass(response):
+                return _content(response)
+            self.sleep(_delay(response, failures))
 
     def exchange(
         self,
@@ -130,7 +156,9 @@ class Wire:
             raise _unreachable(address, error) from error
 
     def _send(self, method: str, path: str, **options: Any) -> httpx2.Response:  # noqa: ANN401  # httpx2's own options, checked there
-        address = httpx2.URL(self._base + path)
+        # A path of another part of the API is whole.
+        base = "" if path.startswith(API_PATH) else BASE_PATH
+        address = httpx2.URL(self._address + base + path)
         headers = {**self._headers, **(options.pop("headers", None) or {})}
         try:
             return self._pool.request(method, address, headers=headers, **options)
@@ -148,6 +176,16 @@ def _content(response: httpx2.Response) -> bytes:
     if not response.is_success:
         raise error_from(response.status_code, response.content)
     return response.content
+
+
+def _may_pass(response: httpx2.Response) -> bool:
+    """Return whether the same submission may be taken a little later.
+
+    A quota is none of that: it may be used up until tomorrow.
+    """
+    if response.status_code == _CONFLICT:
+        return error_from(response.status_code, response.content).code in _TAKEN
+    return response.status_code in _UNAVAILABLE
 
 
 def _delay(response: httpx2.Response, failures: int) -> float:

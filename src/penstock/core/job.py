@@ -1,18 +1,21 @@
 """A job and its ids, as the store hands them out and everybody else reads them."""
 
-import secrets
 from enum import StrEnum
 from typing import Any, Final, NewType
 
 import msgspec
 
+from penstock.core.ids import new_id
 from penstock.core.state import JobState
 
 JobId = NewType("JobId", str)
 OrgId = NewType("OrgId", str)
 
-_ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
-_ID_LENGTH: Final = 26
+PRIORITY: Final = 100
+"""Of a job that asks for none."""
+
+PRIORITY_MAX: Final = 1_000
+"""The last of all; 1 is the first."""
 
 
 def new_job_id() -> JobId:
@@ -21,7 +24,7 @@ def new_job_id() -> JobId:
     Lower case only, because it becomes a Vertex label, and made of characters that survive
     `encodeURIComponent` unchanged.
     """
-    return JobId("req_" + "".join(secrets.choice(_ALPHABET) for _ in range(_ID_LENGTH)))
+    return JobId(new_id("req"))
 
 
 def tag_of(job_id: JobId) -> str:
@@ -108,6 +111,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """The file of the output among the job's; None for one from before they had names."""
     error_code: str | None = None
     error_message: str | None = None
+    priority: int = PRIORITY
+    """Within its organisation the lowest number goes first."""
+    reserved_micro_dollars: int | None = None
+    """What was set aside of the organisation's budget; None where the price is not known."""
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):

@@ -52,6 +52,59 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     upload_seconds_max: int = 24 * 3600
     """From the start of a resumable upload until what is left of it is removed."""
 
+    idempotency_seconds: int = 7 * 24 * 3600
+    """How long an `Idempotency-Key` is remembered: longer than any job lives, so that a client can
+    send again for as long as it waits."""
+
+    idempotency_lost_seconds: float = 30.0
+    """Without a sign of life of the request that works on an `Idempotency-Key`: then its process
+    is taken for dead, and the next request with the key takes over. It gives three signs in this
+    time."""
+
+    orgs_max: int = 1_000
+    """Organisations of one server."""
+
+    users_per_org_max: int = 1_000
+    """Users of one organisation."""
+
+    keys_per_user_max: int = 100
+    """Keys in force that one user may have in one organisation."""
+
+    key_seconds_max: int = 10 * 366 * 24 * 3600
+    """From now until the end of a key that has one, and of the key that a rotation replaces."""
+
+    page_max: int = 200
+    """Organisations, users, keys or rows of the audit log in one answer; a larger page is cut."""
+
+    audit_verify_rows_max: int = 5_000
+    """Rows of the audit log that one call works out again; the caller goes on from there."""
+
+    admin_body_bytes_max: int = 16_384
+    """Body of a call that changes organisations, users, keys or webhooks."""
+
+    webhooks_max: int = 20
+    """Webhooks of one organisation."""
+
+    webhook_url_characters_max: int = 2_048
+    """Address of a webhook."""
+
+    webhook_seconds_max: float = 15.0
+    """For one try to deliver to a webhook, from the look-up of its host to its answer's end."""
+
+    webhook_answer_bytes_max: int = 65_536
+    """Read of a webhook's answer; only its status counts."""
+
+    webhook_failing_seconds_max: int = 5 * 24 * 3600
+    """From the first try that failed, without one that worked since then, until a webhook is
+    disabled."""
+
+    webhook_overlap_seconds: int = 24 * 3600
+    """After a rotation of a webhook's secret both sign for so long."""
+
+    webhook_deliveries_max: int = 8
+    """Deliveries to one webhook at the same time, by one process. One that does not answer holds no
+    more of them than this."""
+
     queue_seconds_max: int = 72 * 3600
     """From accepted until the provider runs it."""
 
@@ -82,9 +135,23 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     unread_seconds_max: float = 60.0
     """Without the client taking a byte of an answer; then the connection is cut (on Linux)."""
 
+    connections_max: int = 2_000
+    """Connections to one process; one more gets 503 and is closed. Each takes a file descriptor and
+    about 20 KB, and one that says nothing lives for `header_seconds_max`."""
+
+    pipelined_max: int = 100
+    """Requests of one connection that came before the answer to the first; one more and it is
+    closed. Each takes 4 KB as soon as it has come."""
+
+    chunk_overhead_bytes_max: int = 16_384
+    """Of a body in chunks, what is neither body nor 16 bytes a chunk."""
+
     downloads_concurrency_max: int = 64
     """Outputs sent at the same time; one more gets 503 and when to try again. Each holds three
     file descriptors."""
+
+    downloads_concurrency_tenant_max: int = 0
+    """Of these, for one organisation; 0 means four fifths of them."""
 
     downloads_compressed_max: int = 4
     """Of these, compressed on the way; one more comes uncompressed. Each holds about 4 MB."""

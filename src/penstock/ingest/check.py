@@ -7,6 +7,8 @@ There are three ways through, each exact where it answers and handing on what it
    that are too long to be parsed and to lines nested deeply.
 3. `LineCheck.problem` judges any line and says where and why.
 
+The first knows no part of a request but texts, so it never sees a file.
+
 No parser is sound alone. jiter takes numbers that nothing else can hold, and builds objects twenty
 times as large as their text. msgspec skips what it is not asked for without looking at its UTF-8
 and lets the last of two members win. orjson turns integers beyond 64 bits into floats. json takes
@@ -21,16 +23,18 @@ which one counts; `1e-400` is zero; integers must fit int64 or uint64 and floats
 import math
 import re
 from collections.abc import Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import jiter
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from penstock.core.files import ANY_FILE, FileRule
 from penstock.core.limits import Limits
 from penstock.errors import Problem
 from penstock.ingest.decode import first_bad_utf8
 from penstock.ingest.explain import Verdict, syntax_verdict
+from penstock.ingest.named import FILE_DATA, Tree, stray_file
 from penstock.ingest.outline import deeper, marks_of, objects_deeper, values_most, without_texts
 from penstock.ingest.plain import PLAIN_LEVELS, PlainLines
 from penstock.ingest.spot import (
@@ -97,9 +101,6 @@ _ELEMENTS: Final = msgspec.json.Decoder(list[Raw])
 _CONTENT: Final = msgspec.json.Decoder(_Content)
 
 _NUMBER: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|-?[0-9][0-9.eE+-]*+', re.DOTALL)
-Tree: TypeAlias = Any
-"""What jiter makes of a line."""
-
 _INTEGERS: Final = range(-(2**63), 2**64)
 _INTEGER_MIN: Final = -(2**63)
 _INTEGER_MAX: Final = 2**64 - 1
@@ -117,7 +118,8 @@ def number_in_range(token: bytes) -> bool:
 class LineCheck:
     """The rules for one line; stateless, one for all lines of all jobs."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, files: FileRule = ANY_FILE) -> None:
+        self._files = files
         self._depth_max = min(limits.json_depth_max, PARSER_DEPTH_MAX)
         self._objects_max = limits.provider_depth_max
         self._values_max = limits.line_values_max
@@ -195,21 +197,46 @@ class LineCheck:
     def _judge(self, line: bytes) -> Verdict | None:
         if self.is_plainly_good(line):
             return None
-        return _broken(line) or self._outsized(line) or _misshapen(line)
-
-    def _is_within(self, line: object) -> bool:
-        """Tell that numbers are in range, and that the nesting is well below every limit."""
-        containers = _containers(line)
-        if containers is None:
-            return False
-        # So few cannot be too deep, however they stand; nearly all lines end here.
-        return len(containers) <= self._free_levels or _levels(line) <= self._free_levels
-
-    def _outsized(self, line: bytes) -> Verdict | None:
-        """Judge what sound JSON can have too much of."""
+        verdict = _broken(line)
+        if verdict:
+            return verdict
         outline = line
         if len(line) > PARSED_BYTES and line.count(b'"') <= QUOTES_MAX:
             outline = without_texts(line)
+        return self._outsized(line, outline) or self._misbuilt(line, outline)
+
+    def _is_within(self, line: dict[str, Tree]) -> bool:
+        """Tell that numbers are in range, the nesting well below every limit, and files allowed."""
+        holders: list[dict[str, Tree]] = []
+        containers = _containers(line, holders)
+        if containers is None:
+            return False
+        # So few cannot be too deep, however they stand; nearly all lines end here.
+        if len(containers) > self._free_levels and _levels(line) > self._free_levels:
+            return False
+        request = line["request"]
+        for holder in holders:
+            # What an ordinary request holds are no files, and nothing else holds objects in it.
+            if holder is not request and not FILE_DATA.isdisjoint(holder):
+                return stray_file(request, self._files) is None
+        return True
+
+    def _misbuilt(self, line: bytes, outline: bytes) -> Verdict | None:
+        """Judge what must be built to be seen: members that stand twice, shape, files."""
+        try:
+            tree = jiter.from_json(outline, catch_duplicate_keys=True)
+        except ValueError:
+            # Everything else that jiter refuses has been found before, by others. The names are
+            # compared, not their spelling.
+            return Verdict(
+                "duplicate_member",
+                "a member stands twice in one object",
+                hint="Send each member once; which one counts would be a guess.",
+            )
+        return _misshapen(line) or stray_file(tree["request"], self._files)
+
+    def _outsized(self, line: bytes, outline: bytes) -> Verdict | None:
+        """Judge what sound JSON can have too much of."""
         marks = marks_of(outline)
         if values_most(marks) > self._values_max:
             return Verdict(
@@ -227,7 +254,7 @@ class LineCheck:
         if deep:
             return deep
         # The outline is only quicker to search: the place is that in the line.
-        return (_wide_number(line) if _wide_number(outline) else None) or _doubled(outline)
+        return _wide_number(line) if _wide_number(outline) else None
 
     def _request_too_deep(self, outline: bytes) -> Verdict | None:
         request = _LINE.decode(outline).request
@@ -240,18 +267,26 @@ class LineCheck:
         return None
 
 
-def _containers(line: Tree) -> list[Any] | None:
-    """Return all objects and arrays of a line, itself first; None if a number is out of range."""
+def _containers(line: Tree, holders: list[dict[str, Tree]]) -> list[Any] | None:
+    """Return all objects and arrays of a line, itself first; None if a number is out of range.
+
+    The objects that hold others without an array between are added to `holders`, but for the line.
+    """
     containers = [line]
+    holder = line
     # The list grows while it is read. The types are exact because jiter made them, and `type` is
     # half the cost of `isinstance`.
     for container in containers:
-        for value in container.values() if type(container) is dict else container:
+        is_object = type(container) is dict
+        for value in container.values() if is_object else container:
             kind = type(value)
             if kind is str:
                 continue
             if kind is dict or kind is list:
                 containers.append(value)
+                if is_object and kind is dict and container is not holder:
+                    holder = container
+                    holders.append(container)
             elif kind is float:
                 if not math.isfinite(value):
                     return None
@@ -342,20 +377,6 @@ def _wide_number(line: bytes) -> Verdict | None:
                 at=match.start(),
                 hint="Write it as a string; it would come back as another number.",
             )
-    return None
-
-
-def _doubled(outline: bytes) -> Verdict | None:
-    """Judge members that stand twice in one object; the names are compared, not their spelling."""
-    try:
-        jiter.from_json(outline, catch_duplicate_keys=True)
-    except ValueError:
-        # Everything else that jiter refuses has been found before, by others.
-        return Verdict(
-            "duplicate_member",
-            "a member stands twice in one object",
-            hint="Send each member once; which one counts would be a guess.",
-        )
     return None
 
 

@@ -12,7 +12,7 @@ _EXPLAINED_BYTES: Final = 1_048_576
 _BYTE: Final = re.compile(r"\(byte (\d+)\)")
 _LITERALS: Final = re.compile(rb"-?(?:NaN|Infinity|nan|inf\b)")
 _PYTHON: Final = re.compile(rb"(?:True|False|None)\b")
-_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _PAIRED: Final = re.compile(
     rb"(?:[^\\]++|\\[^u]|\\u(?![dD][89a-fA-F])"
     rb"|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})*+"

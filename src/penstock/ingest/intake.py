@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol, Self
 
 import msgspec
 
+from penstock.core.files import ANY_FILE, FileRule
 from penstock.core.limits import Limits
 from penstock.ingest.body import Body
 from penstock.ingest.decode import Base64, JsonString
@@ -158,8 +159,8 @@ class Intake:
     The sink is called from within `feed` and `finish`.
     """
 
-    def __init__(self, limits: Limits, sink: Sink) -> None:
-        self._jsonl = JsonlIntake(limits, sink)
+    def __init__(self, limits: Limits, sink: Sink, files: FileRule = ANY_FILE) -> None:
+        self._jsonl = JsonlIntake(limits, sink, files)
         self._body = Body(limits, open_input=self._open_input)
 
     def feed(self, chunk: bytes) -> None:

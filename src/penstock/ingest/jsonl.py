@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from penstock.core.files import ANY_FILE, FileRule
 from penstock.core.limits import Limits
 from penstock.errors import InvalidInput, Problem, TooLarge
 from penstock.ingest.check import JSON_SPACE, UTF8_BOM, LineCheck
@@ -49,9 +50,9 @@ class JsonlIntake:
     other bad lines are of interest.
     """
 
-    def __init__(self, limits: Limits, sink: Sink) -> None:
+    def __init__(self, limits: Limits, sink: Sink, files: FileRule = ANY_FILE) -> None:
         self._limits = limits
-        self._check = LineCheck(limits)
+        self._check = LineCheck(limits, files)
         self._sink = sink
         self._head: bytes | None = b""
         self._sniffing = True

@@ -10,6 +10,7 @@ from typing import Final, NoReturn
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from penstock.core.files import ANY_FILE, FileRule
 from penstock.core.limits import Limits
 from penstock.errors import InvalidRequest, TooLarge
 from penstock.ingest.blocks import Blocks
@@ -48,6 +49,7 @@ class MultipartIntake:
         boundary: bytes,
         envelope: Envelope,
         sink: Sink,
+        files: FileRule = ANY_FILE,
     ) -> None:
         if not 1 <= len(boundary) <= BOUNDARY_BYTES_MAX:
             _refuse(
@@ -56,7 +58,7 @@ class MultipartIntake:
                 f"{BOUNDARY_BYTES_MAX}",
             )
         self._outside_bytes_max = limits.envelope_bytes_max
-        self._jsonl = JsonlIntake(limits, sink)
+        self._jsonl = JsonlIntake(limits, sink, files)
         self._content = RawOrBase64(self._jsonl)
         self._blocks = Blocks(self._take)
         self._fields: dict[str, str] = {**envelope.payload}

@@ -8,14 +8,28 @@ too long to be parsed are judged by their outline. All functions expect sound JS
 import re
 from typing import Final
 
+from penstock.core.uri import CHARACTERS_MAX
+
 STEP_BYTES: Final = 1_048_576
 """Marks handled at once: a list of a whole long line's pieces would be many times its size."""
 
 TEXT_BYTES: Final = 256
-"""Texts longer than this are left out of what is parsed."""
+"""Texts longer than this are left out of what is parsed, unless they could be an address."""
+
+ADDRESS_BYTES: Final = 6 * CHARACTERS_MAX + 2
+"""No address that is allowed is longer, in whatever spelling, with its quotes."""
 
 _MARKS_TO_BRACES: Final = bytes.maketrans(b"[]", b"{}")
 _NOT_MARKS: Final = bytes(byte for byte in range(256) if byte not in b'{}[],"')
+
+
+def _spelled(word: bytes) -> bytes:
+    """Return a pattern for the word in a JSON string, each letter as it is or as an escape."""
+    both = zip(word.lower(), word.upper(), strict=True)
+    return b"".join(rb"(?:%c|\\u00(?:%02x|%02x))" % (low, low, high) for low, high in both)
+
+
+_ADDRESS: Final = re.compile(b'"(?:%b|%b)' % (_spelled(b"gs:"), _spelled(b"https:")), re.IGNORECASE)
 _COLON: Final = re.compile(rb"[ \t\r]*:")
 _BACKSLASH: Final = ord("\\")
 
@@ -61,12 +75,18 @@ def _peel(braces: bytes, limit: int) -> bool:
 
 
 def without_texts(line: bytes) -> bytes:
-    """Return the line with its long texts emptied; names of members stay, whatever their length."""
+    """Return the line with its long texts emptied.
+
+    Names of members stay, whatever their length, and so does what a file could be named by: an
+    address that is allowed is the same one afterwards, and any other text is none.
+    """
     kept = []
     at = 0
     while (begin := line.find(b'"', at)) >= 0:
         end = _string_end(line, begin + 1)
-        if end - begin > TEXT_BYTES and not _COLON.match(line, end):
+        size = end - begin
+        named = size <= ADDRESS_BYTES and _ADDRESS.match(line, begin)
+        if size > TEXT_BYTES and not named and not _COLON.match(line, end):
             kept.append(line[at:begin] + b'""')
         else:
             kept.append(line[at:end])

@@ -1,5 +1,6 @@
 """A body that is the JSONL itself; model and options come from outside it."""
 
+from penstock.core.files import ANY_FILE, FileRule
 from penstock.core.limits import Limits
 from penstock.ingest.intake import Accepted, Envelope
 from penstock.ingest.jsonl import JsonlIntake
@@ -14,9 +15,10 @@ class RawIntake:
         limits: Limits,
         envelope: Envelope,
         sink: Sink,
+        files: FileRule = ANY_FILE,
     ) -> None:
         self._envelope = envelope
-        self._jsonl = JsonlIntake(limits, sink)
+        self._jsonl = JsonlIntake(limits, sink, files)
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes; raises what `JsonlIntake.feed` raises."""

@@ -4,7 +4,8 @@ import enum
 
 import msgspec
 
-from penstock.core.limits import Limits
+from penstock.core.files import ANY_FILE, FileRule
+from penstock.core.limits import ESCAPE_FACTOR_MAX, Limits
 from penstock.errors import TooLarge
 from penstock.ingest.check import UTF8_BOM
 from penstock.ingest.compressed import Decompressing
@@ -58,13 +59,21 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
             return None
         return min(self.content_length, limits.job_bytes_max)
 
-    def open(self, limits: Limits, sink: Sink) -> BodyIntake:
+    def least_bytes(self, limits: Limits) -> int:
+        """Return how long the input is at least, as far as the declared length tells."""
+        if self.content_length is None or self.encoding is not None:
+            return 0
+        if self.form is Form.JSONL:
+            return max(0, self.content_length - len(UTF8_BOM))
+        return max(0, self.content_length - limits.envelope_bytes_max) // ESCAPE_FACTOR_MAX
+
+    def open(self, limits: Limits, sink: Sink, files: FileRule = ANY_FILE) -> BodyIntake:
         """Return what takes the body; raises `InvalidRequest` for a bad boundary."""
         intake: BodyIntake
         if self.form is Form.JSONL:
-            intake = RawIntake(limits, self.envelope, sink)
+            intake = RawIntake(limits, self.envelope, sink, files)
         elif self.form is Form.MULTIPART:
-            intake = MultipartIntake(limits, self.boundary, self.envelope, sink)
+            intake = MultipartIntake(limits, self.boundary, self.envelope, sink, files)
         else:
-            intake = Intake(limits, sink)
+            intake = Intake(limits, sink, files)
         return intake if self.encoding is None else Decompressing(intake, self.encoding, limits)

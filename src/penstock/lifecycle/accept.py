@@ -7,11 +7,12 @@ starting one twice is a no-op.
 
 import asyncio
 import logging
+from collections import Counter
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, Protocol
 
-from penstock.core.job import JobId
+from penstock.core.job import JobId, OrgId
 from penstock.core.state import JobState
 from penstock.fault import fault
 from penstock.lifecycle.ports import Ports
@@ -21,7 +22,10 @@ _log = logging.getLogger(__name__)
 
 
 class Phase(StrEnum):
-    """The workflows of a job, each on its own queue with its own concurrency."""
+    """The workflows of a job, each on its own queue with its own concurrency.
+
+    A queue has a partition for each organisation, with a concurrency of its own.
+    """
 
     PREPARE = "prepare"
     RUN = "run"
@@ -39,10 +43,23 @@ PHASES: Final = MappingProxyType(
 )
 
 
+STARTS_MAX: Final = 16
+"""Workflows that are started before the next look. Each takes some milliseconds, and whoever comes
+while a thousand of somebody else's are started must not wait for all of them."""
+
+
+AHEAD_MAX: Final = 64
+"""Jobs of one organisation that the engine is told of before they are prepared. The others stay in
+our table: to put a thousand there takes half a minute, in which nobody else's could be. It bounds
+what one organisation prepares at a time on all workers, and is four times what four workers do."""
+
+
 class Workflows(Protocol):
     """What the loop asks of the engine."""
 
-    async def start(self, phase: Phase, job_id: JobId, run: int) -> None:
+    async def start(
+        self, phase: Phase, job_id: JobId, run: int, org_id: OrgId, priority: int
+    ) -> None:
         """Enqueue the workflow; one that exists already stays as it is."""
         ...
 
@@ -81,17 +98,27 @@ class Stager:
         doubt_seconds = self._ports.timing.doubt_seconds
         # Forgets what has ended; the time is when the workflow was started or last asked after.
         asked_at: dict[tuple[Phase, JobId, int], float] = {}
+        found: list[OpenJob] = []
+        ahead: Counter[OrgId] = Counter()
         for job in open_jobs:
-            wanted = (PHASES[job.state], job.id, job.run)
-            asked_at[wanted] = self._asked_at.get(wanted, now)
+            wanted = _wanted(job)
             if wanted not in self._asked_at:
-                fault("stage.found")
-                await self._workflows.start(*wanted)
-                fault("stage.enqueued")
-            elif now > max(job.updated_at, asked_at[wanted]) + doubt_seconds:
+                found.append(job)
+                continue
+            asked_at[wanted] = self._asked_at[wanted]
+            ahead[job.org_id] += job.state is JobState.ACCEPTED
+            if now > max(job.updated_at, asked_at[wanted]) + doubt_seconds:
                 asked_at[wanted] = now
                 await self._doubt(job, now)
+        due = _due(_by_turns(found), ahead)
+        for job in due[:STARTS_MAX]:
+            fault("stage.found")
+            await self._workflows.start(*_wanted(job), job.org_id, job.priority)
+            fault("stage.enqueued")
+            asked_at[_wanted(job)] = now
         self._asked_at = asked_at
+        if len(due) > STARTS_MAX:
+            self.nudge()
 
     async def _doubt(self, job: OpenJob, now: float) -> None:
         phase = PHASES[job.state]
@@ -110,3 +137,37 @@ class Stager:
             sleep.cancel()
             wake.cancel()
         self._wake.clear()
+
+
+def _wanted(job: OpenJob) -> tuple[Phase, JobId, int]:
+    return PHASES[job.state], job.id, job.run
+
+
+def _by_turns(jobs: list[OpenJob]) -> list[OpenJob]:
+    """Return the first job of each organisation, then the second of each, and so on.
+
+    Within an organisation the lowest number is first, and of these the oldest change.
+    """
+    before: Counter[OrgId] = Counter()
+    turns: list[tuple[int, float, int]] = []
+    order = sorted(range(len(jobs)), key=lambda at: jobs[at].priority)
+    for at in order:
+        org_id = jobs[at].org_id
+        turns.append((before[org_id], jobs[at].updated_at, at))
+        before[org_id] += 1
+    return [jobs[at] for _, _, at in sorted(turns)]
+
+
+def _due(jobs: list[OpenJob], ahead: Counter[OrgId]) -> list[OpenJob]:
+    """Return those that are to start now, where so many wait to be prepared already.
+
+    The new ones first: what is further on has its workflow already, unless something went wrong.
+    """
+    due = []
+    for job in jobs:
+        if job.state is JobState.ACCEPTED:
+            if ahead[job.org_id] >= AHEAD_MAX:
+                continue
+            ahead[job.org_id] += 1
+        due.append(job)
+    return sorted(due, key=lambda job: job.state is not JobState.ACCEPTED)

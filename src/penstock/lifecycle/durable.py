@@ -16,9 +16,15 @@ from types import MappingProxyType
 from typing import Any, Final, TypeVar, cast
 
 import sqlalchemy as sa
-from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
+from dbos import (
+    DBOS,
+    DBOSConfig,
+    DBOSPortableJSONSerializer,
+    SetEnqueueOptions,
+    SetWorkflowID,
+)
 
-from penstock.core.job import JobId
+from penstock.core.job import JobId, OrgId
 from penstock.errors import DatabaseUnavailable
 from penstock.fault import fault
 from penstock.lifecycle.accept import PHASES, Phase, Stager
@@ -27,6 +33,7 @@ from penstock.lifecycle.ports import Backoff, CancelWatch, Ports
 from penstock.lifecycle.prepare import prepare
 from penstock.lifecycle.reap import Reaper
 from penstock.lifecycle.submit import submit
+from penstock.lifecycle.turns import Slots, Turns
 from penstock.lifecycle.wait import wait
 from penstock.store.postgres import ENGINE_SCHEMA
 from penstock.store.workers import Workers
@@ -45,6 +52,18 @@ RECOVERIES_MAX: Final = 1_000_000
 """The default of 100 would bury a job that lives through a hundred restarts."""
 
 QUEUE_POLL_SECONDS: Final = 0.25
+
+OLD_QUEUE_POLL_SECONDS: Final = 2.0
+"""Of the queues without partitions: what older versions left there still runs, and so does what
+they put there while a rolling upgrade goes on. They are named like the phases."""
+
+BY_TURNS: Final = frozenset({Phase.PREPARE, Phase.COLLECT})
+"""The phases with few slots that change hands often. There are too many jobs at the provider to
+wait for turns in memory, and a slot there is held for hours."""
+
+ORGS_INSIDE: Final = 16
+"""The jobs of so many organisations are taken up at once for a phase that goes by turns; beyond
+that lots are drawn, too. A job that waits for its turn costs about 30 KB."""
 
 DATABASE_RETRY_SECONDS_MIN: Final = 0.5
 DATABASE_RETRY_SECONDS_MAX: Final = 4.0
@@ -67,11 +86,12 @@ class Engine:
         workers: Workers,
         watch: CancelWatch,
         system_database: sa.Engine,
-        concurrency: Mapping[Phase, int],
+        slots: Mapping[Phase, Slots],
     ) -> None:
         self._ports = ports
         self._watch = watch
-        self._concurrency = concurrency
+        self._slots = slots
+        self._turns = {phase: Turns(slots[phase]) for phase in BY_TURNS}
         self.executor_id = uuid.uuid4().hex
         self._stager = Stager(ports, self)
         self._reaper = Reaper(workers, ports.clock, ports.timing, self.executor_id, self)
@@ -103,12 +123,7 @@ class Engine:
         # Launched inside the loop, so that steps run on this loop and share its connections.
         DBOS.launch()
         for phase in Phase:
-            await DBOS.register_queue_async(
-                phase.value,
-                worker_concurrency=self._concurrency[phase],
-                polling_interval_sec=QUEUE_POLL_SECONDS,
-                on_conflict="always_update",
-            )
+            await self._listen(phase)
         self._has_company = not alone
         await self._reaper.begin(alone=alone)
         loops = {"stager": self._stager.run(), "cancel watch": self._watch.run()}
@@ -134,10 +149,16 @@ class Engine:
         """Look for new jobs at once."""
         self._stager.nudge()
 
-    async def start(self, phase: Phase, job_id: JobId, run: int) -> None:
+    async def start(
+        self, phase: Phase, job_id: JobId, run: int, org_id: OrgId, priority: int
+    ) -> None:
         """Enqueue the workflow; one that exists already stays as it is."""
-        with SetWorkflowID(workflow_id(phase, job_id, run)):
-            await DBOS.enqueue_workflow_async(phase.value, self._workflows[phase], str(job_id), run)
+        # The engine knows no number below 1.
+        place = SetEnqueueOptions(queue_partition_key=org_id, priority=max(priority, 1))
+        with SetWorkflowID(workflow_id(phase, job_id, run)), place:
+            await DBOS.enqueue_workflow_async(
+                queue_name(phase), self._workflows[phase], str(job_id), run
+            )
 
     async def is_dead(self, phase: Phase, job_id: JobId, run: int) -> bool:
         """Return whether the workflow has ended, whichever way, or will never begin."""
@@ -169,6 +190,23 @@ class Engine:
         handles = await asyncio.to_thread(DBOS._recover_pending_workflows, [executor_id])  # noqa: SLF001
         return len(handles)
 
+    async def _listen(self, phase: Phase) -> None:
+        slots = self._slots[phase]
+        inside = slots.each * ORGS_INSIDE if phase in BY_TURNS else slots.whole
+        await DBOS.register_queue_async(
+            queue_name(phase),
+            worker_concurrency=max(inside, slots.whole),
+            partition_worker_concurrency=slots.each,
+            polling_interval_sec=QUEUE_POLL_SECONDS,
+            on_conflict="always_update",
+        )
+        await DBOS.register_queue_async(
+            phase.value,
+            worker_concurrency=slots.whole,
+            polling_interval_sec=OLD_QUEUE_POLL_SECONDS,
+            on_conflict="always_update",
+        )
+
     def _register(self, phase: Phase) -> Callable[[str, int], Any]:
         async def workflow(job_id: str, run: int) -> None:
             name = workflow_id(phase, JobId(job_id), run)
@@ -188,11 +226,28 @@ class Engine:
     async def _steps(self, phase: Phase, job_id: JobId, run: int) -> None:
         for step in STEPS[phase]:
             await DBOS.run_step_async(
-                {"name": step.__name__}, self._step, step.__name__, step, str(job_id)
+                {"name": step.__name__}, self._in_turn, phase, step, str(job_id)
             )
         following = await DBOS.run_step_async({"name": "following"}, self._following, str(job_id))
         if following is not None and following != phase.value:
-            await self.start(Phase(following), job_id, run)
+            job = await self._until_it_answers(lambda: self._ports.job(job_id))
+            await self.start(Phase(following), job_id, run, job.org_id, job.priority)
+
+    async def _in_turn(self, phase: Phase, step: Step, job_id: str) -> None:
+        """Run one step, in its turn where there are turns."""
+        name = step.__name__
+        if phase not in BY_TURNS:
+            await self._step(name, step, job_id)
+            return
+        job = await self._until_it_answers(lambda: self._ports.job(JobId(job_id)))
+        task = cast(asyncio.Task[Any], asyncio.current_task())
+        # One that waits for its turn is to be ended like one that works.
+        self._working.add(task)
+        try:
+            async with self._turns[phase].take(job.org_id, job.priority):
+                await self._step(name, step, job_id)
+        finally:
+            self._working.discard(task)
 
     async def _step(self, name: str, step: Step, job_id: str) -> None:
         """Run one step; an error is visible on the job before the engine records it."""
@@ -241,3 +296,12 @@ class Engine:
 def workflow_id(phase: Phase, job_id: JobId, run: int) -> str:
     """Return the deterministic id that makes starting a workflow twice a no-op."""
     return f"{phase.value}:{job_id}:{run}"
+
+
+def queue_name(phase: Phase) -> str:
+    """Return the queue with a partition for each organisation.
+
+    Not the name that older versions used: on a queue with partitions the engine never sees what has
+    none, and a process of the older version would take the partitions away from all when it starts.
+    """
+    return f"{phase.value}-by-org"

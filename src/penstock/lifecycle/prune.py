@@ -14,6 +14,7 @@ from penstock.blobs.spool import OUTPUT
 from penstock.blobs.store import Folder
 from penstock.core.state import TERMINAL
 from penstock.lifecycle.ports import Ports
+from penstock.store.idempotency import Idempotency
 from penstock.store.jobs import Kept
 
 _log = logging.getLogger(__name__)
@@ -49,6 +50,16 @@ async def keep_pruned(ports: Ports) -> None:
             await prune(ports, ports.clock.now() - seconds)
         except Exception:  # noqa: BLE001  # a loop's boundary: logged, and tried again
             _log.exception("pruning the object storage failed; trying again")
+
+
+async def keep_keys_pruned(keys: Idempotency, ports: Ports) -> None:
+    """Forget old idempotency keys, for ever."""
+    while True:
+        await ports.clock.sleep(ports.timing.prune_seconds)
+        try:
+            await keys.prune(ports.limits.idempotency_seconds, ports.clock.now())
+        except Exception:  # noqa: BLE001  # a loop's boundary: logged, and tried again
+            _log.exception("forgetting old idempotency keys failed; trying again")
 
 
 async def prune(ports: Ports, before: float) -> int:

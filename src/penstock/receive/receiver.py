@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from penstock.core.files import ANY_FILE, FileRule
 from penstock.core.limits import Limits
 from penstock.errors import Unavailable
 from penstock.ingest.intake import Accepted
@@ -78,8 +79,15 @@ class Process:
 class Receiver:
     """Receives uploads in `lanes_max` lanes; they begin when they are first needed."""
 
-    def __init__(self, limits: Limits, lanes_max: int, begin: Callable[[], Lane] = Process) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        lanes_max: int,
+        begin: Callable[[], Lane] = Process,
+        files: FileRule = ANY_FILE,
+    ) -> None:
         self._limits = limits
+        self._files = files
         self._lanes_max = lanes_max
         self._begin = begin
         self._uploads: dict[Lane, int] = {}
@@ -110,6 +118,7 @@ class Receiver:
         order = Order(
             upload=upload,
             limits=self._limits,
+            files=self._files,
             input_path=str(input_path),
             index_path=str(index_path),
         )

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from penstock import errors
+from penstock.core.files import FileRule
 from penstock.core.limits import Limits
 from penstock.errors import InternalError, PenstockError, Problem
 from penstock.ingest.intake import Accepted
@@ -28,6 +29,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
     upload: Upload
     limits: Limits
+    files: FileRule
     input_path: str
     index_path: str
     head: bytes = b""

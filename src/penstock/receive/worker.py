@@ -76,7 +76,7 @@ def _body(order: Order, connection: socket.socket, client: socket.socket | None)
 
 def _receive(order: Order, body: Iterator[bytes], files: Files) -> Accepted:
     limits = order.limits
-    intake = order.upload.open(limits, files)
+    intake = order.upload.open(limits, files, order.files)
     received_bytes = 0
     half_bytes = max(1, (order.upload.content_length or 0) // 2)
     for chunk in body:

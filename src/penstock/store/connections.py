@@ -69,6 +69,10 @@ class Connections:
         """Whether the database has a clock that all processes share."""
         return self.sync_engine.dialect.name != "sqlite"
 
+    def time(self, at: float) -> sa.ColumnElement[float]:
+        """Return the time by the clock that all processes share; on SQLite, `at`."""
+        return _server_time() if self.has_a_clock else sa.literal(at, sa.Double)
+
     def for_reading(self) -> "Connections":
         """Return the same for queries of one statement, which take no lock."""
         options: dict[str, Any] = {"penstock_readonly": True}
@@ -125,6 +129,17 @@ class Connections:
             raise DatabaseUnavailable(
                 "The database took too long.", retry_after_seconds=RETRY_AFTER_SECONDS
             ) from error
+
+
+def time_of(connection: AsyncConnection, at: float) -> sa.ColumnElement[float]:
+    """Return the same within a transaction."""
+    is_sqlite = connection.dialect.name == "sqlite"
+    return sa.literal(at, sa.Double) if is_sqlite else _server_time()
+
+
+def _server_time() -> sa.ColumnElement[float]:
+    # Of the statement: a time that differs from row to row could use no index.
+    return sa.cast(sa.extract("epoch", sa.func.statement_timestamp()), sa.Double)
 
 
 @asynccontextmanager

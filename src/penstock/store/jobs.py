@@ -11,12 +11,17 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from penstock.core.access import Actor
 from penstock.core.job import Attempt, Counts, Job, JobId, OrgId
 from penstock.core.state import TERMINAL, JobState, sources_of
 from penstock.fault import fault
 from penstock.store import tables
+from penstock.store.admission import ANYBODY, Admission, admit
+from penstock.store.audit import Audit, lock_org
 from penstock.store.connections import Connections
 from penstock.store.database import typed
+from penstock.store.deliveries import announce
+from penstock.store.usage import settle
 
 _OPEN = tuple(state.value for state in JobState if state not in TERMINAL)
 
@@ -25,8 +30,10 @@ class OpenJob(msgspec.Struct, frozen=True, kw_only=True):
     """What the engine needs to know of a job that has not ended."""
 
     id: JobId
+    org_id: OrgId
     state: JobState
     run: int
+    priority: int
     updated_at: float
 
 
@@ -74,18 +81,26 @@ class _Only(msgspec.Struct, frozen=True, kw_only=True):
 class Jobs:
     """Queries on jobs; one instance per engine."""
 
-    def __init__(self, engine: Connections) -> None:
+    def __init__(self, engine: Connections, audit: Audit) -> None:
         self._engine = engine
         self._reader = engine.for_reading()
+        self._audit = audit
 
     # -- what the API asks ---------------------------------------------------------------------
 
-    async def add(self, job: Job) -> None:
-        """Commit a new job with its first event; durable when this returns."""
+    async def add(self, job: Job, admission: Admission = ANYBODY) -> None:
+        """Commit a new job with its first event; durable when this returns.
+
+        Raises `QuotaExceeded`, and `Conflict` if another request has its idempotency key by now.
+        """
+        at = job.created_at
         async with self._engine.begin() as connection:
+            await admit(connection, job, admission)
             await connection.execute(_insert(job))
             fault("accept.in_transaction")
-            await _event(connection, job.id, job.created_at, "accepted", f"{job.line_count} lines")
+            await _event(connection, job.id, at, "accepted", f"{job.line_count} lines")
+            if admission.actor is not None:
+                await self._audit.append(connection, admission.actor, at, "job.submit", job.id)
 
     async def is_ruled_out(self, job: Job) -> bool:
         """Return whether an `add` that failed left no row, and none can come of it any more.
@@ -132,9 +147,12 @@ class Jobs:
         async with self._reader.connect() as connection:
             return int((await connection.execute(query)).scalar_one())
 
-    async def request_cancel(self, org_id: OrgId, job_id: str, at: float) -> bool:
+    async def request_cancel(
+        self, org_id: OrgId, job_id: str, at: float, actor: Actor | None = None
+    ) -> bool:
         """Commit the owner's wish to cancel; False if the job has ended or is not this tenant's."""
         async with self._engine.begin() as connection:
+            await lock_org(connection, org_id)
             changed = await connection.execute(
                 tables.jobs.update()
                 .where(
@@ -147,27 +165,41 @@ class Jobs:
             )
             if changed.rowcount == 1:
                 await _event(connection, job_id, at, "cancel_requested", "")
-                return True
-            row = await connection.execute(
-                sa.select(tables.jobs.c.cancel_requested_at).where(
+            found = await connection.execute(
+                sa.select(tables.jobs.c.state).where(
                     tables.jobs.c.id == job_id,
                     tables.jobs.c.org_id == org_id,
-                    tables.jobs.c.state.in_(_OPEN),
+                    tables.jobs.c.state.in_((*_OPEN, JobState.CANCELLED.value)),
                 )
             )
-            return row.first() is not None
+            row = found.first()
+            # Asking twice is as good as once, and both were asked.
+            if row is not None and actor is not None:
+                await self._audit.append(connection, actor, at, "job.cancel", job_id)
+            return row is not None and row.state in _OPEN
 
     # -- what the lifecycle asks ---------------------------------------------------------------
 
     async def load(self, job_id: str) -> Job | None:
-        """Return the job whoever owns it; for the lifecycle and signed downloads only."""
+        """Return the job whoever owns it; for the lifecycle only."""
         return await self._one(sa.select(tables.jobs).where(tables.jobs.c.id == job_id))
+
+    async def linked(self, job_id: str) -> Job | None:
+        """Return the job of a signed download, unless its organisation is suspended."""
+        orgs = tables.orgs
+        query = (
+            sa.select(tables.jobs)
+            .join(orgs, orgs.c.id == tables.jobs.c.org_id)
+            .where(tables.jobs.c.id == job_id, orgs.c.suspended_at.is_(None))
+        )
+        return await self._one(query)
 
     async def open_jobs(self) -> list[OpenJob]:
         """Return every job that has not ended, oldest change first."""
         columns = tables.jobs.c
+        names = OpenJob.__struct_fields__
         query = (
-            sa.select(columns.id, columns.state, columns.run, columns.updated_at)
+            sa.select(*(columns[name] for name in names))
             .where(columns.state.in_(_OPEN))
             .order_by(columns.updated_at)
         )
@@ -388,9 +420,12 @@ class Jobs:
             )
             if moved:
                 await _event(connection, job_id, at, finish.state.value, finish.detail)
+                await announce(connection, job_id, at)
                 fault("finish.in_transaction")
                 if counts is not None:
                     await _bill(connection, job_id, at, counts, finish.cost_micro_dollars)
+                cost, output_bytes = finish.cost_micro_dollars, finish.output_bytes or 0
+                await settle(connection, job_id, cost, output_bytes)
         fault("finish.committed")
         return moved
 

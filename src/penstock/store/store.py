@@ -4,33 +4,54 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from penstock.store.audit import Audit
 from penstock.store.connections import Connections
 from penstock.store.database import migrate, open_engine_sqlite, open_sqlite
+from penstock.store.deliveries import Deliveries
 from penstock.store.glance import Glance
+from penstock.store.idempotency import Idempotency
 from penstock.store.jobs import Jobs
+from penstock.store.keys import Keys
 from penstock.store.location import ENGINE_FILE, Location
+from penstock.store.orgs import Orgs
 from penstock.store.postgres import open_engine_postgres, open_postgres
 from penstock.store.tenants import Tenants
+from penstock.store.usage import Usage
+from penstock.store.users import Users
+from penstock.store.webhooks import Webhooks
 from penstock.store.workers import Workers
 
 
 class Store:
     """Everything that survives a restart, except bytes."""
 
-    def __init__(self, engine: Connections) -> None:
+    def __init__(self, engine: Connections, audit_key: bytes = b"") -> None:
         self._engine = engine
-        self.jobs = Jobs(engine)
+        self.audit = Audit(engine, audit_key)
+        self.deliveries = Deliveries(engine, self.audit)
+        self.idempotency = Idempotency(engine)
+        self.jobs = Jobs(engine, self.audit)
+        self.keys = Keys(engine, self.audit)
+        self.orgs = Orgs(engine, self.audit)
         self.tenants = Tenants(engine)
+        self.usage = Usage(engine)
+        self.users = Users(engine, self.audit)
+        self.webhooks = Webhooks(engine, self.audit)
         self.workers = Workers(engine)
 
     @classmethod
-    def open(cls, location: Location) -> "Store":
-        """Migrate the database and open it; blocks, so call it at start-up only."""
+    def open(cls, location: Location, audit_key: bytes = b"") -> "Store":
+        """Migrate the database and open it; blocks, so call it at start-up only.
+
+        Without an `audit_key` the log still shows accidents, but not a forger.
+        """
         migrate(location)
         if isinstance(location, Path):
             # A write waits there for the writers before it, for as long as the disk needs.
-            return cls(Connections(open_sqlite(location), glance=Glance(location)))
-        return cls(Connections(open_postgres(location), seconds_max=location.seconds_max))
+            return cls(Connections(open_sqlite(location), glance=Glance(location)), audit_key)
+        return cls(
+            Connections(open_postgres(location), seconds_max=location.seconds_max), audit_key
+        )
 
     async def ping(self) -> None:
         """Raise if the database does not answer; it takes no lock, a long write is no outage."""

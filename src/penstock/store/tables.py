@@ -27,6 +27,10 @@ orgs = sa.Table(
     sa.Column("id", sa.Text, primary_key=True),
     sa.Column("name", sa.Text, nullable=False, unique=True),
     sa.Column("created_at", sa.Double, nullable=False),
+    # Nobody of a suspended organisation gets in, and its download links are dead.
+    sa.Column("suspended_at", sa.Double),
+    # JSON of the quotas that differ from the settings; NULL means that none does.
+    sa.Column("quotas", sa.Text),
 )
 
 users = sa.Table(
@@ -58,6 +62,12 @@ keys = sa.Table(
     sa.Column("expires_at", sa.Double),
     sa.Column("revoked_at", sa.Double),
     sa.Column("last_used_at", sa.Double),
+    # Names with spaces between them; `*` is all that its owner's role may do.
+    sa.Column("scopes", sa.Text, nullable=False, server_default="*"),
+    # The user who made it; NULL for one that was made on the server itself.
+    sa.Column("made_by", sa.Text),
+    # The key that replaced it at a rotation; both work until `expires_at`.
+    sa.Column("successor_id", sa.Text),
 )
 
 jobs = sa.Table(
@@ -93,6 +103,10 @@ jobs = sa.Table(
     sa.Column("output_name", sa.Text),
     sa.Column("error_code", sa.Text),
     sa.Column("error_message", sa.Text),
+    # Within its organisation: the lowest number goes first.
+    sa.Column("priority", sa.Integer, nullable=False, server_default="100"),
+    # What its end gives back to the organisation's budget; NULL for a price that nobody knows.
+    sa.Column("reserved_micro_dollars", sa.BigInteger),
     sa.CheckConstraint(f"state IN ({_STATES})", name="state_known"),
     sa.CheckConstraint(
         f"(state IN ({_TERMINAL})) = (finished_at IS NOT NULL)", name="finished_is_terminal"
@@ -155,31 +169,166 @@ ledger = sa.Table(
     ),
 )
 
-for _dialect, _statement in (
+audit = sa.Table(
+    "audit",
+    metadata,
+    # One chain an organisation: each row's hash covers the row before it.
+    sa.Column("org_id", sa.ForeignKey("orgs.id"), primary_key=True),
+    sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("user_id", sa.Text, nullable=False),
+    sa.Column("key_id", sa.Text, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("object", sa.Text, nullable=False),
+    sa.Column("result", sa.Text, nullable=False),
+    sa.Column("address", sa.Text, nullable=False),
+    sa.Column("request_id", sa.Text, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+    sa.Column("hash", sa.Text, nullable=False),
+)
+
+usage = sa.Table(
+    "usage",
+    metadata,
+    # Sums over the jobs that the organisation submitted on one day, in whatever state they are.
+    sa.Column("org_id", sa.ForeignKey("orgs.id"), primary_key=True),
+    # Days since the epoch, UTC.
+    sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("jobs", sa.BigInteger, nullable=False),
+    sa.Column("lines", sa.BigInteger, nullable=False),
+    # Inputs and outputs that are stored.
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    # Of jobs that have not ended.
+    sa.Column("reserved_micro_dollars", sa.BigInteger, nullable=False),
+    sa.Column("spent_micro_dollars", sa.BigInteger, nullable=False),
+    sa.CheckConstraint(
+        "jobs >= 0 AND lines >= 0 AND bytes >= 0 AND reserved_micro_dollars >= 0 "
+        "AND spent_micro_dollars >= 0",
+        name="never_negative",
+    ),
+)
+
+idempotency = sa.Table(
+    "idempotency",
+    metadata,
+    sa.Column("org_id", sa.ForeignKey("orgs.id"), primary_key=True),
+    sa.Column("route", sa.Text, primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),
+    # Chosen before anything is done, so that a second try cannot make a second job.
+    sa.Column("job_id", sa.Text, nullable=False),
+    # Who works on it; whoever takes over writes his own, and the first one commits nothing more.
+    sa.Column("token", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    # The last sign of life of who works on it.
+    sa.Column("seen_at", sa.Double, nullable=False),
+    # Of what was submitted; NULL while it is in flight.
+    sa.Column("fingerprint", sa.Text),
+    sa.Index("ix_idempotency_created_at", "created_at"),
+)
+
+webhooks = sa.Table(
+    "webhooks",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("org_id", sa.ForeignKey("orgs.id"), nullable=False),
+    sa.Column("url", sa.Text, nullable=False),
+    # Kinds of events with spaces between them; `*` is all.
+    sa.Column("events", sa.Text, nullable=False),
+    # Encrypted under a derived key, because signing needs the secret itself.
+    sa.Column("secret", sa.Text, nullable=False),
+    # Before the rotation; signs as well until then.
+    sa.Column("old_secret", sa.Text),
+    sa.Column("old_secret_until", sa.Double),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("created_by", sa.Text, nullable=False),
+    # Since when no delivery has worked; NULL while they do.
+    sa.Column("failing_since", sa.Double),
+    sa.Column("disabled_at", sa.Double),
+    sa.Column("disabled_reason", sa.Text),
+    sa.Column("deleted_at", sa.Double),
+    sa.Index("ix_webhooks_org_id", "org_id"),
+)
+
+deliveries = sa.Table(
+    "deliveries",
+    metadata,
+    # Sent as `webhook-id`, the same at every try.
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("webhook_id", sa.ForeignKey("webhooks.id"), nullable=False),
+    sa.Column("org_id", sa.ForeignKey("orgs.id"), nullable=False),
+    sa.Column("job_id", sa.ForeignKey("jobs.id"), nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False, server_default="0"),
+    # NULL once it is delivered or given up, or while its endpoint is disabled.
+    sa.Column("next_at", sa.Double),
+    # Who sends it, and until when nobody else does.
+    sa.Column("claim", sa.Text),
+    sa.Column("claimed_until", sa.Double),
+    sa.Column("delivered_at", sa.Double),
+    sa.Column("given_up_at", sa.Double),
+    sa.Column("last_status", sa.Integer),
+    sa.Column("last_error", sa.Text),
+    # An end of a job is told once to each.
+    sa.UniqueConstraint("webhook_id", "job_id", "kind", name="uq_deliveries_event"),
+    sa.Index("ix_deliveries_next_at", "next_at"),
+    sa.Index("ix_deliveries_webhook_created", "webhook_id", "created_at", "id"),
+)
+
+for _table, _dialect, _statement in (
     (
+        ledger,
         "sqlite",
         """CREATE TRIGGER ledger_keeps_entries BEFORE UPDATE ON ledger
         BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END""",
     ),
     (
+        ledger,
         "sqlite",
         """CREATE TRIGGER ledger_drops_nothing BEFORE DELETE ON ledger
         BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END""",
     ),
     (
+        ledger,
         "postgresql",
         """CREATE FUNCTION refuse_ledger_change() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN RAISE EXCEPTION 'the ledger is append-only'; END $$""",
     ),
     (
+        ledger,
         "postgresql",
         """CREATE TRIGGER ledger_keeps_entries BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger
         FOR EACH STATEMENT EXECUTE FUNCTION refuse_ledger_change()""",
     ),
+    (
+        audit,
+        "sqlite",
+        """CREATE TRIGGER audit_keeps_rows BEFORE UPDATE ON audit
+        BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END""",
+    ),
+    (
+        audit,
+        "sqlite",
+        """CREATE TRIGGER audit_drops_nothing BEFORE DELETE ON audit
+        BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END""",
+    ),
+    (
+        audit,
+        "postgresql",
+        """CREATE FUNCTION refuse_audit_change() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'the audit log is append-only'; END $$""",
+    ),
+    (
+        audit,
+        "postgresql",
+        """CREATE TRIGGER audit_keeps_rows BEFORE UPDATE OR DELETE OR TRUNCATE ON audit
+        FOR EACH STATEMENT EXECUTE FUNCTION refuse_audit_change()""",
+    ),
 ):
     # The migrations say the same in the same words; a test compares.
     _made = sa.DDL(_statement)  # type: ignore[no-untyped-call]  # SQLAlchemy has no types there
-    sa.event.listen(ledger, "after_create", _made.execute_if(dialect=_dialect))
+    sa.event.listen(_table, "after_create", _made.execute_if(dialect=_dialect))
 
 workers = sa.Table(
     "workers",

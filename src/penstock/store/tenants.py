@@ -6,6 +6,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from penstock.core.access import ALL, Role
 from penstock.core.job import OrgId
 from penstock.store import tables
 from penstock.store.connections import Connections
@@ -27,6 +28,18 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: float | None = None
     revoked_at: float | None = None
     last_used_at: float | None = None
+    scopes: str = ALL
+    made_by: str | None = None
+    successor_id: str | None = None
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """What a user is in an organisation, and how that one stands."""
+
+    role: Role
+    suspended_at: float | None
+    quotas: str | None
+    """JSON of the quotas that differ from the settings."""
 
 
 class Tenants:
@@ -98,22 +111,22 @@ class Tenants:
         row = await self._reader.row(sa.select(tables.keys).where(tables.keys.c.id == key_id))
         return None if row is None else typed(row, Key)
 
+    async def key_with(self, key_id: str, digest: str) -> Key | None:
+        """Return the key of this id and digest.
+
+        A known id with another digest takes the same time as one of nobody: no row comes of either.
+        """
+        row = await self._reader.row(
+            sa.select(tables.keys).where(tables.keys.c.id == key_id, tables.keys.c.digest == digest)
+        )
+        return None if row is None else typed(row, Key)
+
     async def keys(self) -> list[Key]:
         """Return all keys, oldest first."""
         async with self._reader.connect() as connection:
             query = sa.select(tables.keys).order_by(tables.keys.c.created_at, tables.keys.c.id)
             rows = (await connection.execute(query)).mappings().all()
         return [typed(row, Key) for row in rows]
-
-    async def revoke_key(self, key_id: str, at: float) -> bool:
-        """Revoke the key from now on; False if there is no such key or it was revoked before."""
-        async with self._engine.begin() as connection:
-            changed = await connection.execute(
-                tables.keys.update()
-                .where(tables.keys.c.id == key_id, tables.keys.c.revoked_at.is_(None))
-                .values(revoked_at=at)
-            )
-        return changed.rowcount == 1
 
     async def touch_key(self, key_id: str, at: float) -> None:
         """Record that the key was used."""
@@ -122,13 +135,15 @@ class Tenants:
                 tables.keys.update().where(tables.keys.c.id == key_id).values(last_used_at=at)
             )
 
-    async def is_member(self, org_id: str, user_id: str) -> bool:
-        """Return whether the user belongs to the organisation."""
-        query = sa.select(tables.memberships.c.role).where(
-            tables.memberships.c.org_id == org_id, tables.memberships.c.user_id == user_id
+    async def standing(self, org_id: str, user_id: str) -> Standing | None:
+        """Return what the user is in the organisation; None if nothing, or there is no such."""
+        orgs, members = tables.orgs, tables.memberships
+        row = await self._reader.row(
+            sa.select(members.c.role, orgs.c.suspended_at, orgs.c.quotas)
+            .join_from(members, orgs, orgs.c.id == members.c.org_id)
+            .where(members.c.org_id == org_id, members.c.user_id == user_id)
         )
-        async with self._reader.connect() as connection:
-            return (await connection.execute(query)).first() is not None
+        return None if row is None else typed(row, Standing)
 
 
 async def _make_alone(connection: AsyncConnection) -> None:

@@ -2,6 +2,13 @@
 {{- .Release.Name | trunc 50 | trimSuffix "-" -}}
 {{- end }}
 
+{{- define "penstock.hosts" -}}
+{{- $name := include "penstock.name" . -}}
+{{- $space := printf "%s.%s" $name .Release.Namespace -}}
+{{- $own := list $name $space (printf "%s.svc" $space) (printf "%s.svc.cluster.local" $space) -}}
+{{- join "," (concat $own .Values.hostsAllowed) -}}
+{{- end }}
+
 {{- define "penstock.serviceAccount" -}}
 {{- if .Values.serviceAccount.create -}}
 {{- default (include "penstock.name" .) .Values.serviceAccount.name -}}
@@ -74,6 +81,9 @@ spec:
         - name: PENSTOCK_PUBLIC_URL
           value: {{ . | quote }}
         {{- end }}
+        # What the cluster calls the Service, and what you add; any other Host is refused.
+        - name: PENSTOCK_HOSTS_ALLOWED
+          value: {{ include "penstock.hosts" .root | quote }}
         {{- end }}
         - name: PENSTOCK_SECRET
           valueFrom:
