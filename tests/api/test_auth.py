@@ -4,6 +4,7 @@ import pytest
 from starlette.requests import Request
 from tests.api.driver import PEPPER, permit
 from tests.fake_clock import START, FakeClock
+from tests.store.driver import all_keys
 
 from penstock.api.auth import TOUCH_SECONDS, Authenticator
 from penstock.core.access import OPERATOR_ORG, Actor, Role, Scope
@@ -95,7 +96,7 @@ async def test_another_pepper_knows_no_key(store: Store, clock: FakeClock) -> No
 async def test_nothing_of_a_key_is_stored(store: Store, authenticator: Authenticator) -> None:
     """The row holds an HMAC, from which the key cannot be had."""
     key = await permit(store, "acme")
-    (stored,) = await store.tenants.keys()
+    (stored,) = await all_keys(store)
     assert key[12:55] not in repr(stored)
     assert re.fullmatch(r"[0-9a-f]{64}", stored.digest)
     assert stored.digest == authenticator.digest(key)

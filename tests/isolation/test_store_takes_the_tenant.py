@@ -50,7 +50,6 @@ OF_NO_TENANT = {
     "Tenants.touch_key",
     # The server's own start, and the command line beside it.
     "Tenants.has_keys",
-    "Tenants.keys",
     # The operator's list of all organisations, behind `orgs:read`.
     "Orgs.page",
     # Processes are no tenant's.

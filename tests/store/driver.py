@@ -9,8 +9,11 @@ from tests.fake_clock import START
 
 from penstock.core.job import Attempt, Counts, Job, JobId
 from penstock.core.state import TERMINAL, JobState
+from penstock.store import tables
+from penstock.store.database import typed
 from penstock.store.jobs import Finish
 from penstock.store.store import Store
+from penstock.store.tenants import Key
 
 PROVIDER_JOB = "projects/p/locations/global/batchPredictionJobs/7"
 COUNTS = Counts(ok=2, error=1, prompt_tokens=10, candidates_tokens=20, thoughts_tokens=5)
@@ -75,6 +78,13 @@ def look(store: Store, query: str, *values: object) -> list[tuple[Any, ...]]:
     with engine.begin() as connection:
         found = connection.exec_driver_sql(query.replace("?", "%s"), values)
         return [tuple(row) for row in found] if found.returns_rows else []
+
+
+async def all_keys(store: Store) -> list[Key]:
+    """Every key that is stored, of whomever, in the order of their identifiers."""
+    async with store._engine.for_reading().connect() as connection:
+        found = await connection.execute(sa.select(tables.keys).order_by(tables.keys.c.id))
+        return [typed(row, Key) for row in found.mappings()]
 
 
 def rows(path: Path, query: str, *values: object) -> list[tuple[Any, ...]]:

@@ -1,8 +1,8 @@
 """What the routes of organisations, users, keys and the audit log have in common."""
 
 import re
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Final
 
 import msgspec
@@ -12,6 +12,7 @@ from starlette.responses import Response
 from penstock.api.audited import audited
 from penstock.api.auth import Authenticator, Principal
 from penstock.clock import Clock
+from penstock.core.access import Scope
 from penstock.core.limits import Limits
 from penstock.errors import InvalidRequest, NotFound
 from penstock.store.store import Store
@@ -33,11 +34,19 @@ class Admin(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock
     limits: Limits
 
-    def audited(
-        self, principal: Principal, action: str, target: str = ""
-    ) -> AbstractAsyncContextManager[None]:
-        """Record the refusal of what happens inside."""
-        return audited(self.store.audit, self.clock, principal, action, target)
+    @asynccontextmanager
+    async def changing(
+        self, request: Request, scope: Scope, action: str, thing: str = ""
+    ) -> AsyncIterator[Principal]:
+        """Let in who may do the action, and record the refusal of whatever happens inside.
+
+        `thing` is the member of the path that names what is to be changed.
+        """
+        principal = await self.authenticator.identify(request)
+        target = request.path_params[thing] if thing else ""
+        async with audited(self.store.audit, self.clock, principal, action, target):
+            principal.require(scope)
+            yield principal
 
     def limit(self, request: Request) -> int:
         """Return how many things the caller wants on a page; more than a page has is cut."""

@@ -84,9 +84,7 @@ class KeyRoutes:
     async def create(self, request: Request) -> Response:
         """Make a key; its text is in this answer and nowhere else."""
         admin = self._admin
-        principal = await admin.authenticator.identify(request)
-        async with admin.audited(principal, "key.create"):
-            principal.require(Scope.KEYS_WRITE)
+        async with admin.changing(request, Scope.KEYS_WRITE, "key.create") as principal:
             body = await read_json(request, KeyBody, admin.limits.admin_body_bytes_max)
             now = admin.clock.now()
             text, key = self._new(principal, body, now)
@@ -98,9 +96,7 @@ class KeyRoutes:
     async def rotate(self, request: Request) -> Response:
         """Make a key that takes the place of another; both work for a while."""
         admin = self._admin
-        principal = await admin.authenticator.identify(request)
-        async with admin.audited(principal, "key.rotate", request.path_params["key_id"]):
-            principal.require(Scope.KEYS_WRITE)
+        async with admin.changing(request, Scope.KEYS_WRITE, "key.rotate", "key_id") as principal:
             key_id = id_of(request, "key_id", no_key)
             body = await read_json(request, RotationBody, admin.limits.admin_body_bytes_max)
             overlap = self._seconds("overlap_seconds", body.overlap_seconds, least=0)
@@ -122,9 +118,7 @@ class KeyRoutes:
     async def revoke(self, request: Request) -> Response:
         """Revoke a key; the next request with it is refused."""
         admin = self._admin
-        principal = await admin.authenticator.identify(request)
-        async with admin.audited(principal, "key.revoke", request.path_params["key_id"]):
-            principal.require(Scope.KEYS_WRITE)
+        async with admin.changing(request, Scope.KEYS_WRITE, "key.revoke", "key_id") as principal:
             key_id = id_of(request, "key_id", no_key)
             user_id = _seen(principal, Scope.USERS_WRITE)
             await self._keys.revoke(

@@ -26,6 +26,18 @@ _STATUSES: Final = MappingProxyType(
 """Of the answers that the document describes once, under `components/responses`."""
 
 
+TEXT: Final[Json] = {"type": "string"}
+INTEGER: Final[Json] = {"type": "integer"}
+MAYBE_TEXT: Final[Json] = {"type": ["string", "null"]}
+MAYBE_INTEGER: Final[Json] = {"type": ["integer", "null"]}
+
+REFUSED: Final = ("Unauthenticated", "Forbidden")
+"""What every operation that needs a key may answer."""
+
+CHANGING: Final = ("Invalid", *REFUSED, "NotFound", "TooLarge")
+"""What one with a body may answer."""
+
+
 def operation(
     name: str, summary: str, description: str, answers: Json, refusals: tuple[str, ...]
 ) -> Json:
@@ -73,3 +85,32 @@ def problem(description: str) -> Json:
     found = answer(description, "Error")
     found["content"]["application/problem+json"] = found["content"]["application/json"]
     return found
+
+
+def taking(one: Json, schema: str, example: Json, *, is_needed: bool = True) -> Json:
+    """Return an operation with a JSON body whose schema has this name."""
+    reference = {"$ref": f"#/components/schemas/{schema}"}
+    content = {"application/json": {"schema": reference, "example": example}}
+    needed = {"required": True} if is_needed else {}
+    return {**one, "requestBody": {**needed, "content": content}}
+
+
+def path_id(name: str, description: str) -> Json:
+    """Return the parameter for an id in the path."""
+    return {**parameter(name, "path", description, {"type": "string"}), "required": True}
+
+
+def shown(**properties: Any) -> Json:  # noqa: ANN401  # JSON schemas
+    """Return the schema of an answer, which has all of its members."""
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def taken(description: str, required: tuple[str, ...] = (), **properties: Any) -> Json:  # noqa: ANN401  # JSON schemas
+    """Return the schema of a body, which may have no other members."""
+    return {
+        "type": "object",
+        "description": description,
+        "additionalProperties": False,
+        "properties": properties,
+        "required": list(required),
+    }

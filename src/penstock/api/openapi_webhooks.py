@@ -1,21 +1,33 @@
 """Webhooks in the OpenAPI document: the calls, and what receivers are sent."""
 
-from typing import Any, Final
+from typing import Final
 
 from penstock.api.admin import BASE, PAGE
-from penstock.api.openapi_pieces import Json, answer, operation, parameter
+from penstock.api.openapi_pieces import (
+    CHANGING,
+    INTEGER,
+    MAYBE_INTEGER,
+    MAYBE_TEXT,
+    REFUSED,
+    TEXT,
+    Json,
+    answer,
+    operation,
+    parameter,
+    path_id,
+    shown,
+    taken,
+    taking,
+)
 from penstock.core.limits import Limits
 from penstock.core.state import STATUS_WORDS, TERMINAL
 from penstock.core.webhook import ALL_KINDS, EventKind
-
-_REFUSED: Final = ("Unauthenticated", "Forbidden")
-_CHANGING: Final = ("Invalid", *_REFUSED, "NotFound", "TooLarge")
 
 
 def webhook_paths(limits: Limits) -> Json:
     """Return the paths; the limits of this very server are told."""
     one = f"{BASE}/webhooks/{{webhook_id}}"
-    parameters = [_id("webhook_id", "The webhook's id.")]
+    parameters = [path_id("webhook_id", "The webhook's id.")]
     return {
         f"{BASE}/webhooks": _collection(limits),
         one: {"parameters": parameters, **_one()},
@@ -27,18 +39,18 @@ def webhook_paths(limits: Limits) -> Json:
                 "Enable a disabled webhook",
                 "What waits for it is sent from now on.",
                 {"200": answer("The webhook.", "Webhook")},
-                _CHANGING,
+                CHANGING,
             ),
         },
         f"{one}/deliveries": {"parameters": parameters, "get": _deliveries(limits)},
         f"{one}/deliveries/{{delivery_id}}/replay": {
-            "parameters": [*parameters, _id("delivery_id", "The delivery's id.")],
+            "parameters": [*parameters, path_id("delivery_id", "The delivery's id.")],
             "post": operation(
                 "replayDelivery",
                 "Send something again",
                 "From now on, with all its tries, the same id and body.",
                 {"200": answer("The delivery.", "Delivery")},
-                (*_CHANGING, "Conflict"),
+                (*CHANGING, "Conflict"),
             ),
         },
     }
@@ -81,7 +93,7 @@ def _collection(limits: Limits) -> Json:
         "Make a webhook",
         f"Its secret is in this answer and nowhere else. At most {limits.webhooks_max}.",
         {"201": answer("The webhook, with its secret.", "NewWebhook")},
-        ("Invalid", *_REFUSED, "TooLarge", "TooMany"),
+        ("Invalid", *REFUSED, "TooLarge", "TooMany"),
     )
     example = {"url": "https://hooks.example.com/penstock", "events": [EventKind.JOB_SUCCEEDED]}
     return {
@@ -90,9 +102,9 @@ def _collection(limits: Limits) -> Json:
             "List webhooks",
             "All of the organisation, oldest first.",
             {"200": answer("All.", "WebhookList")},
-            _REFUSED,
+            REFUSED,
         ),
-        "post": _taking(create, "WebhookWish", example),
+        "post": taking(create, "WebhookWish", example, is_needed=False),
     }
 
 
@@ -102,7 +114,7 @@ def _one() -> Json:
         "Change the address or the events",
         "What waits goes to the new address.",
         {"200": answer("The webhook.", "Webhook")},
-        _CHANGING,
+        CHANGING,
     )
     return {
         "get": operation(
@@ -110,15 +122,15 @@ def _one() -> Json:
             "Show a webhook",
             "",
             {"200": answer("The webhook.", "Webhook")},
-            (*_REFUSED, "NotFound"),
+            (*REFUSED, "NotFound"),
         ),
-        "patch": _taking(change, "WebhookChange", {"events": [ALL_KINDS]}),
+        "patch": taking(change, "WebhookChange", {"events": [ALL_KINDS]}, is_needed=False),
         "delete": operation(
             "deleteWebhook",
             "Remove a webhook",
             "What waits for it is given up.",
             {"204": {"description": "Removed."}},
-            (*_REFUSED, "NotFound"),
+            (*REFUSED, "NotFound"),
         ),
     }
 
@@ -130,9 +142,9 @@ def _rotate(limits: Limits) -> Json:
         "The new one is in this answer and nowhere else. Both sign for `overlap_seconds` "
         f"({limits.webhook_overlap_seconds} if left out, and at most).",
         {"200": answer("The webhook, with its secret.", "NewWebhook")},
-        _CHANGING,
+        CHANGING,
     )
-    return _taking(rotate, "SecretRotation", {"overlap_seconds": 3600})
+    return taking(rotate, "SecretRotation", {"overlap_seconds": 3600}, is_needed=False)
 
 
 def _deliveries(limits: Limits) -> Json:
@@ -141,7 +153,7 @@ def _deliveries(limits: Limits) -> Json:
         "List deliveries",
         "Newest first.",
         {"200": answer("One page.", "DeliveryPage")},
-        ("Invalid", *_REFUSED, "NotFound"),
+        ("Invalid", *REFUSED, "NotFound"),
     )
     listing["parameters"] += [
         parameter("after", "query", "`next` of the page before.", {"type": "string"}),
@@ -155,34 +167,6 @@ def _deliveries(limits: Limits) -> Json:
     return listing
 
 
-def _taking(one: Json, schema: str, example: Json) -> Json:
-    reference = {"$ref": f"#/components/schemas/{schema}"}
-    content = {"application/json": {"schema": reference, "example": example}}
-    return {**one, "requestBody": {"content": content}}
-
-
-def _id(name: str, description: str) -> Json:
-    return {**parameter(name, "path", description, {"type": "string"}), "required": True}
-
-
-def _shown(**properties: Any) -> Json:  # noqa: ANN401  # JSON schemas
-    return {"type": "object", "properties": properties, "required": list(properties)}
-
-
-def _taken(description: str, required: tuple[str, ...] = (), **properties: Any) -> Json:  # noqa: ANN401  # JSON schemas
-    return {
-        "type": "object",
-        "description": description,
-        "additionalProperties": False,
-        "properties": properties,
-        "required": list(required),
-    }
-
-
-_INTEGER: Final = {"type": "integer"}
-_TEXT: Final = {"type": "string"}
-_MAYBE_TEXT: Final = {"type": ["string", "null"]}
-_MAYBE_INTEGER: Final = {"type": ["integer", "null"]}
 _KINDS: Final = {
     "type": "array",
     "items": {"enum": [*EventKind, ALL_KINDS]},
@@ -190,63 +174,63 @@ _KINDS: Final = {
 }
 _URL: Final = {"type": "string", "description": "https, port 443 or 8443, a public host."}
 _WEBHOOK: Final = {
-    "id": _TEXT,
+    "id": TEXT,
     "url": _URL,
     "events": _KINDS,
-    "created_at": _INTEGER,
-    "created_by": _TEXT,
-    "old_secret_until": {**_MAYBE_INTEGER, "description": "Until then two secrets sign."},
-    "failing_since": {**_MAYBE_INTEGER, "description": "The first failure after a success."},
-    "disabled_at": _MAYBE_INTEGER,
-    "disabled_reason": _MAYBE_TEXT,
+    "created_at": INTEGER,
+    "created_by": TEXT,
+    "old_secret_until": {**MAYBE_INTEGER, "description": "Until then two secrets sign."},
+    "failing_since": {**MAYBE_INTEGER, "description": "The first failure after a success."},
+    "disabled_at": MAYBE_INTEGER,
+    "disabled_reason": MAYBE_TEXT,
 }
 _DELIVERY: Final = {
-    "id": {**_TEXT, "description": "Sent as webhook-id."},
-    "webhook_id": _TEXT,
-    "request_id": _TEXT,
+    "id": {**TEXT, "description": "Sent as webhook-id."},
+    "webhook_id": TEXT,
+    "request_id": TEXT,
     "type": {"enum": list(EventKind)},
     "state": {
         "enum": ["pending", "delivered", "given_up", "paused"],
         "description": "paused: it waits until its webhook is enabled.",
     },
-    "created_at": _INTEGER,
-    "tries": _INTEGER,
-    "next_at": _MAYBE_INTEGER,
-    "delivered_at": _MAYBE_INTEGER,
-    "given_up_at": _MAYBE_INTEGER,
-    "last_status": _MAYBE_INTEGER,
-    "last_error": _MAYBE_TEXT,
+    "created_at": INTEGER,
+    "tries": INTEGER,
+    "next_at": MAYBE_INTEGER,
+    "delivered_at": MAYBE_INTEGER,
+    "given_up_at": MAYBE_INTEGER,
+    "last_status": MAYBE_INTEGER,
+    "last_error": MAYBE_TEXT,
 }
 _EVENT_DATA: Final = {
-    "request_id": _TEXT,
-    "org_id": _TEXT,
+    "request_id": TEXT,
+    "org_id": TEXT,
     "status": {"enum": sorted(STATUS_WORDS[state] for state in TERMINAL)},
-    "model": _TEXT,
-    "created_at": _TEXT,
-    "finished_at": _TEXT,
-    "total_count": _INTEGER,
-    "successful_count": _INTEGER,
-    "failed_count": _INTEGER,
-    "actual_cost_usd": {**_MAYBE_TEXT, "description": "null if the price is not known."},
-    "error_code": _MAYBE_TEXT,
+    "model": TEXT,
+    "created_at": TEXT,
+    "finished_at": TEXT,
+    "total_count": INTEGER,
+    "successful_count": INTEGER,
+    "failed_count": INTEGER,
+    "actual_cost_usd": {**MAYBE_TEXT, "description": "null if the price is not known."},
+    "error_code": MAYBE_TEXT,
 }
 
 WEBHOOK_SCHEMAS: Final[Json] = {
-    "WebhookWish": _taken("Where to send what.", ("url",), url=_URL, events=_KINDS),
-    "WebhookChange": _taken("What shall be different.", url=_URL, events=_KINDS),
-    "SecretRotation": _taken(
+    "WebhookWish": taken("Where to send what.", ("url",), url=_URL, events=_KINDS),
+    "WebhookChange": taken("What shall be different.", url=_URL, events=_KINDS),
+    "SecretRotation": taken(
         "How long the old secret signs as well.",
         overlap_seconds={"type": "integer", "minimum": 0},
     ),
-    "Webhook": _shown(**_WEBHOOK),
-    "NewWebhook": _shown(**_WEBHOOK, secret={**_TEXT, "description": "whsec_…"}),
-    "WebhookList": _shown(
+    "Webhook": shown(**_WEBHOOK),
+    "NewWebhook": shown(**_WEBHOOK, secret={**TEXT, "description": "whsec_…"}),
+    "WebhookList": shown(
         webhooks={"type": "array", "items": {"$ref": "#/components/schemas/Webhook"}}
     ),
-    "Delivery": _shown(**_DELIVERY),
-    "DeliveryPage": _shown(
+    "Delivery": shown(**_DELIVERY),
+    "DeliveryPage": shown(
         deliveries={"type": "array", "items": {"$ref": "#/components/schemas/Delivery"}},
-        next=_MAYBE_TEXT,
+        next=MAYBE_TEXT,
     ),
-    "Event": _shown(type={"enum": list(EventKind)}, timestamp=_TEXT, data=_shown(**_EVENT_DATA)),
+    "Event": shown(type={"enum": list(EventKind)}, timestamp=TEXT, data=shown(**_EVENT_DATA)),
 }

@@ -75,9 +75,7 @@ class OrgRoutes:
     async def create(self, request: Request) -> Response:
         """Make an organisation."""
         admin = self._admin
-        principal = await admin.authenticator.identify(request)
-        async with admin.audited(principal, "org.create"):
-            principal.require(Scope.ORGS_WRITE)
+        async with admin.changing(request, Scope.ORGS_WRITE, "org.create") as principal:
             body = await read_json(request, OrgBody, admin.limits.admin_body_bytes_max)
             now = admin.clock.now()
             org = Org(
@@ -93,9 +91,7 @@ class OrgRoutes:
     async def change(self, request: Request) -> Response:
         """Rename, suspend or resume an organisation, or set its quotas."""
         admin = self._admin
-        principal = await admin.authenticator.identify(request)
-        async with admin.audited(principal, "org.update", request.path_params["org_id"]):
-            principal.require(Scope.ORGS_WRITE)
+        async with admin.changing(request, Scope.ORGS_WRITE, "org.update", "org_id") as principal:
             org_id = OrgId(id_of(request, "org_id", no_org))
             body = await read_json(request, OrgChangeBody, admin.limits.admin_body_bytes_max)
             org = await self._orgs.update(org_id, _change(body), principal.actor, admin.clock.now())

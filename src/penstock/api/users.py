@@ -66,9 +66,7 @@ class UserRoutes:
     async def add(self, request: Request) -> Response:
         """Let somebody join."""
         admin = self._admin
-        principal = await admin.authenticator.identify(request)
-        async with admin.audited(principal, "user.add"):
-            principal.require(Scope.USERS_WRITE)
+        async with admin.changing(request, Scope.USERS_WRITE, "user.add") as principal:
             body = await read_json(request, UserBody, admin.limits.admin_body_bytes_max)
             member = await self._users.add(
                 principal.org_id,
@@ -82,9 +80,7 @@ class UserRoutes:
     async def change(self, request: Request) -> Response:
         """Change what a user is."""
         admin = self._admin
-        principal = await admin.authenticator.identify(request)
-        async with admin.audited(principal, "user.role", request.path_params["user_id"]):
-            principal.require(Scope.USERS_WRITE)
+        async with admin.changing(request, Scope.USERS_WRITE, "user.role", "user_id") as principal:
             user_id = id_of(request, "user_id", no_user)
             body = await read_json(request, RoleBody, admin.limits.admin_body_bytes_max)
             member = await self._users.change_role(
@@ -95,9 +91,9 @@ class UserRoutes:
     async def remove(self, request: Request) -> Response:
         """End a membership; the user's keys of this organisation are dead at once."""
         admin = self._admin
-        principal = await admin.authenticator.identify(request)
-        async with admin.audited(principal, "user.remove", request.path_params["user_id"]):
-            principal.require(Scope.USERS_WRITE)
+        async with admin.changing(
+            request, Scope.USERS_WRITE, "user.remove", "user_id"
+        ) as principal:
             user_id = id_of(request, "user_id", no_user)
             await self._users.remove(principal.org_id, user_id, principal.actor, admin.clock.now())
         return Response(status_code=204)

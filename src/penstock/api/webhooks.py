@@ -78,9 +78,7 @@ class WebhookRoutes:
     async def create(self, request: Request) -> Response:
         """Make a webhook; its secret is in this answer and nowhere else."""
         admin = self._admin
-        principal = await admin.authenticator.identify(request)
-        async with admin.audited(principal, "webhook.create"):
-            principal.require(Scope.WEBHOOKS_WRITE)
+        async with admin.changing(request, Scope.WEBHOOKS_WRITE, "webhook.create") as principal:
             body = await read_json(request, WebhookBody, admin.limits.admin_body_bytes_max)
             self._addresses.read(body.url)
             secret, webhook_id = new_secret(), new_id(WEBHOOK_PREFIX)
@@ -105,9 +103,9 @@ class WebhookRoutes:
     async def change(self, request: Request) -> Response:
         """Change the address or the events; what waits goes to the new address."""
         admin = self._admin
-        principal = await admin.authenticator.identify(request)
-        async with admin.audited(principal, "webhook.update", request.path_params["webhook_id"]):
-            principal.require(Scope.WEBHOOKS_WRITE)
+        async with admin.changing(
+            request, Scope.WEBHOOKS_WRITE, "webhook.update", "webhook_id"
+        ) as principal:
             webhook_id = id_of(request, "webhook_id", no_webhook)
             body = await read_json(request, ChangeBody, admin.limits.admin_body_bytes_max)
             values = self._values(body)
@@ -119,9 +117,9 @@ class WebhookRoutes:
     async def remove(self, request: Request) -> Response:
         """Remove a webhook; what waits for it is given up."""
         admin = self._admin
-        principal = await admin.authenticator.identify(request)
-        async with admin.audited(principal, "webhook.delete", request.path_params["webhook_id"]):
-            principal.require(Scope.WEBHOOKS_WRITE)
+        async with admin.changing(
+            request, Scope.WEBHOOKS_WRITE, "webhook.delete", "webhook_id"
+        ) as principal:
             webhook_id = id_of(request, "webhook_id", no_webhook)
             if not await self._webhooks.remove(principal.actor, webhook_id, admin.clock.now()):
                 raise no_webhook()
@@ -130,9 +128,9 @@ class WebhookRoutes:
     async def rotate(self, request: Request) -> Response:
         """Give it another secret; the old one signs as well for a while."""
         admin = self._admin
-        principal = await admin.authenticator.identify(request)
-        async with admin.audited(principal, "webhook.rotate", request.path_params["webhook_id"]):
-            principal.require(Scope.WEBHOOKS_WRITE)
+        async with admin.changing(
+            request, Scope.WEBHOOKS_WRITE, "webhook.rotate", "webhook_id"
+        ) as principal:
             webhook_id = id_of(request, "webhook_id", no_webhook)
             body = await read_json(request, RotationBody, admin.limits.admin_body_bytes_max)
             now, secret = admin.clock.now(), new_secret()
@@ -150,9 +148,9 @@ class WebhookRoutes:
     async def enable(self, request: Request) -> Response:
         """Enable a disabled webhook; what waits for it is sent from now on."""
         admin = self._admin
-        principal = await admin.authenticator.identify(request)
-        async with admin.audited(principal, "webhook.enable", request.path_params["webhook_id"]):
-            principal.require(Scope.WEBHOOKS_WRITE)
+        async with admin.changing(
+            request, Scope.WEBHOOKS_WRITE, "webhook.enable", "webhook_id"
+        ) as principal:
             webhook_id = id_of(request, "webhook_id", no_webhook)
             await read_json(request, EmptyBody, admin.limits.admin_body_bytes_max)
             webhook = _there(
@@ -178,9 +176,9 @@ class WebhookRoutes:
     async def replay(self, request: Request) -> Response:
         """Have something sent again, with the same id and body."""
         admin = self._admin
-        principal = await admin.authenticator.identify(request)
-        async with admin.audited(principal, "webhook.replay", request.path_params["delivery_id"]):
-            principal.require(Scope.WEBHOOKS_WRITE)
+        async with admin.changing(
+            request, Scope.WEBHOOKS_WRITE, "webhook.replay", "delivery_id"
+        ) as principal:
             webhook_id = id_of(request, "webhook_id", no_webhook)
             await read_json(request, EmptyBody, admin.limits.admin_body_bytes_max)
             webhook = _there(await self._webhooks.get(principal.org_id, webhook_id))

@@ -12,7 +12,6 @@ from urllib.parse import quote
 from uuid import uuid4
 
 import httpx2
-import msgspec
 
 from penstock.client.body import Encoding, body, body_bytes
 from penstock.client.download import Progress, download
@@ -27,7 +26,7 @@ from penstock.client.errors import (
 from penstock.client.models import Download, Job, JobPage, ModelPage
 from penstock.client.pieces import PIECES_FROM_BYTES, Source, submit_in_pieces
 from penstock.client.webhooks import Webhooks
-from penstock.client.wire import Wire
+from penstock.client.wire import Wire, decode
 
 T = TypeVar("T")
 
@@ -120,7 +119,7 @@ class Client:
             pieces = Source(file, file.tell(), size)
             content = submit_in_pieces(self._wire, pieces, model, on_sent, about)
             if content is not None:
-                return _decode(content, Job)
+                return decode(content, Job)
         key = uuid4().hex if idempotency_key is None else idempotency_key
         headers = {"Content-Type": "application/json", **about}
         headers["Idempotency-Key"] = _header_value("idempotency key", key)
@@ -134,11 +133,11 @@ class Client:
             return body(file, model, encoding=encoding, size=size, on_sent=on_sent)
 
         content = self._wire.submit("/requests", form, headers, can_repeat=start is not None)
-        return _decode(content, Job)
+        return decode(content, Job)
 
     def get(self, request_id: str) -> Job:
         """Return the job as it is now."""
-        return _decode(self._wire.get(_path(request_id)), Job)
+        return decode(self._wire.get(_path(request_id)), Job)
 
     def list(
         self,
@@ -150,15 +149,15 @@ class Client:
     ) -> JobPage:
         """Return the newest jobs; go on with `cursor` from the page before, or with `offset`."""
         params = {"limit": limit, "cursor": cursor, "offset": offset, "status": status}
-        return _decode(self._wire.get("/requests", params), JobPage)
+        return decode(self._wire.get("/requests", params), JobPage)
 
     def cancel(self, request_id: str) -> Job:
         """Ask for a job's end and return it; it may take a while until the job is cancelled."""
-        return _decode(self._wire.post(_path(request_id) + "/cancel"), Job)
+        return decode(self._wire.post(_path(request_id) + "/cancel"), Job)
 
     def models(self) -> ModelPage:
         """Return what the server offers."""
-        return _decode(self._wire.get("/models"), ModelPage)
+        return decode(self._wire.get("/models"), ModelPage)
 
     def wait(
         self,
@@ -244,16 +243,6 @@ def _size(file: BinaryIO) -> int | None:
 
 def _path(request_id: str) -> str:
     return "/requests/" + quote(request_id, safe="")
-
-
-def _decode(content: bytes, kind: type[T]) -> T:
-    try:
-        return msgspec.json.decode(content, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ClientError(
-            f"the answer is not one of Penstock's: {error}",
-            hint="check that the address is a Penstock server's, and not of something before it",
-        ) from error
 
 
 def _face(job: Job) -> tuple[object, ...]:

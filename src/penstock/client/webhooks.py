@@ -7,8 +7,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from penstock.client.errors import ClientError
-from penstock.client.wire import Wire
+from penstock.client.wire import Wire, decode
 
 T = TypeVar("T")
 
@@ -70,15 +69,15 @@ class Webhooks:
     def add(self, url: str, events: Sequence[str] = ()) -> Webhook:
         """Make a webhook; without events it is told of all. Keep its `secret`."""
         body = {"url": url, "events": list(events)}
-        return _decode(self._call("POST", _PATH, body), Webhook)
+        return decode(self._call("POST", _PATH, body), Webhook)
 
     def list(self) -> list[Webhook]:
         """Return all of them, oldest first."""
-        return _decode(self._wire.get(_PATH), _List).webhooks
+        return decode(self._wire.get(_PATH), _List).webhooks
 
     def get(self, webhook_id: str) -> Webhook:
         """Return one."""
-        return _decode(self._wire.get(_one(webhook_id)), Webhook)
+        return decode(self._wire.get(_one(webhook_id)), Webhook)
 
     def remove(self, webhook_id: str) -> None:
         """Remove it; what waits for it is given up."""
@@ -87,23 +86,23 @@ class Webhooks:
     def rotate(self, webhook_id: str, *, overlap_seconds: int | None = None) -> Webhook:
         """Give it another secret; both sign for a while."""
         body = {} if overlap_seconds is None else {"overlap_seconds": overlap_seconds}
-        return _decode(self._call("POST", f"{_one(webhook_id)}/rotate", body), Webhook)
+        return decode(self._call("POST", f"{_one(webhook_id)}/rotate", body), Webhook)
 
     def enable(self, webhook_id: str) -> Webhook:
         """Enable it again; what waits for it is sent from now on."""
-        return _decode(self._call("POST", f"{_one(webhook_id)}/enable"), Webhook)
+        return decode(self._call("POST", f"{_one(webhook_id)}/enable"), Webhook)
 
     def deliveries(
         self, webhook_id: str, *, limit: int | None = None, after: str | None = None
     ) -> DeliveryPage:
         """Return a page of what it was told, newest first."""
         params = {"limit": limit, "after": after}
-        return _decode(self._wire.get(f"{_one(webhook_id)}/deliveries", params), DeliveryPage)
+        return decode(self._wire.get(f"{_one(webhook_id)}/deliveries", params), DeliveryPage)
 
     def replay(self, webhook_id: str, delivery_id: str) -> Delivery:
         """Have something sent again, with the same id and body."""
         path = f"{_one(webhook_id)}/deliveries/{quote(delivery_id, safe='')}/replay"
-        return _decode(self._call("POST", path), Delivery)
+        return decode(self._call("POST", path), Delivery)
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> bytes:
         if body is None:
@@ -115,13 +114,3 @@ class Webhooks:
 
 def _one(webhook_id: str) -> str:
     return f"{_PATH}/{quote(webhook_id, safe='')}"
-
-
-def _decode(content: bytes, kind: type[T]) -> T:
-    try:
-        return msgspec.json.decode(content, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ClientError(
-            f"the answer is not one of Penstock's: {error}",
-            hint="check that the address is a Penstock server's, and not of something before it",
-        ) from error

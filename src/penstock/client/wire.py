@@ -6,11 +6,14 @@ use the same pool for addresses of other hosts and must not carry it.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import httpx2
+import msgspec
 
 from penstock.client.errors import ClientError, ConnectionFailed, error_from
+
+T = TypeVar("T")
 
 API_PATH: Final = "/api/v1/"
 BASE_PATH: Final = "/api/v1/ie/requestqueue/apikey"
@@ -29,6 +32,17 @@ _NOT_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.Unsupport
 DEFAULT_TIMEOUT: Final = httpx2.Timeout(connect=10.0, read=60.0, write=60.0, pool=10.0)
 SUBMIT_READ_SECONDS: Final = 600.0
 """The answer to a submission comes when every line is checked and on disk."""
+
+
+def decode(content: bytes, kind: type[T]) -> T:
+    """Return what the server answered; raises `ClientError` if it is nothing of the kind."""
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ClientError(
+            f"the answer is not one of Penstock's: {error}",
+            hint="check that the address is a Penstock server's, and not of something before it",
+        ) from error
 
 
 def backoff_seconds(failures: int) -> float:

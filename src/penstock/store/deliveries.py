@@ -25,7 +25,6 @@ from penstock.store.database import typed
 _endpoints = tables.webhooks.c
 _columns = tables.deliveries.c
 _LIVE: Final = (_endpoints.disabled_at.is_(None), _endpoints.deleted_at.is_(None))
-_NOBODYS: Final = {"claim": None, "claimed_until": None}
 
 
 class Due(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,7 +149,7 @@ class Deliveries:
             await connection.execute(
                 tables.deliveries.update()
                 .where(_columns.id.in_(taken))
-                .values(claim=claim, claimed_until=until, next_at=until)
+                .values(claim=claim, next_at=until)
             )
             is_old_good = _endpoints.old_secret_until > now
             query = (
@@ -182,7 +181,7 @@ class Deliveries:
                         _columns.claim == each.claim,
                         _columns.next_at.is_not(None),
                     )
-                    .values(next_at=self._engine.time(at), **_NOBODYS)
+                    .values(next_at=self._engine.time(at), claim=None)
                 )
 
     async def delivered(self, delivery: Claimed, at: float, status: int | None) -> None:
@@ -203,7 +202,7 @@ class Deliveries:
                     tries=_columns.tries + 1,
                     last_status=status,
                     last_error=None,
-                    **_NOBODYS,
+                    claim=None,
                 )
             )
 
@@ -241,7 +240,7 @@ class Deliveries:
                     tries=_columns.tries + 1,
                     last_status=failure.status,
                     last_error=failure.error,
-                    **_NOBODYS,
+                    claim=None,
                 )
             )
             if reason is not None:

@@ -263,9 +263,8 @@ deliveries = sa.Table(
     sa.Column("tries", sa.Integer, nullable=False, server_default="0"),
     # NULL once it is delivered or given up, or while its endpoint is disabled.
     sa.Column("next_at", sa.Double),
-    # Who sends it, and until when nobody else does.
+    # Who sends it.
     sa.Column("claim", sa.Text),
-    sa.Column("claimed_until", sa.Double),
     sa.Column("delivered_at", sa.Double),
     sa.Column("given_up_at", sa.Double),
     sa.Column("last_status", sa.Integer),

@@ -121,13 +121,6 @@ class Tenants:
         )
         return None if row is None else typed(row, Key)
 
-    async def keys(self) -> list[Key]:
-        """Return all keys, oldest first."""
-        async with self._reader.connect() as connection:
-            query = sa.select(tables.keys).order_by(tables.keys.c.created_at, tables.keys.c.id)
-            rows = (await connection.execute(query)).mappings().all()
-        return [typed(row, Key) for row in rows]
-
     async def touch_key(self, key_id: str, at: float) -> None:
         """Record that the key was used."""
         async with self._engine.begin() as connection:

@@ -138,7 +138,6 @@ def _tables() -> None:
         sa.Column("tries", sa.Integer(), nullable=False, server_default="0"),
         sa.Column("next_at", sa.Double()),
         sa.Column("claim", sa.Text()),
-        sa.Column("claimed_until", sa.Double()),
         sa.Column("delivered_at", sa.Double()),
         sa.Column("given_up_at", sa.Double()),
         sa.Column("last_status", sa.Integer()),
