@@ -25,9 +25,10 @@ from typing import Any, Final
 from penstock.blobs.local import LocalBlobs
 from penstock.blobs.part import Part
 from penstock.blobs.spool import INPUT, INPUT_INDEX, Spool
-from penstock.core.job import JobId, tag_of
+from penstock.core.job import Job, JobId, OrgId, tag_of
 from penstock.core.line import LineKey
 from penstock.core.models import SEED_CATALOGUE
+from penstock.core.state import JobState
 from penstock.ingest.index import pack_rows
 from penstock.lifecycle.collector import Conclude
 from penstock.lifecycle.gather import Files, Gather
@@ -162,6 +163,24 @@ def watch(pid: int) -> None:
     print(json.dumps({"own": own, "children": children, "together": together}))
 
 
+def job_of(lines: int, input_bytes: int) -> Job:
+    """Return the row of the job, as far as it matters here."""
+    return Job(
+        id=JOB,
+        org_id=OrgId("bench"),
+        user_id="bench",
+        key_id="bench",
+        state=JobState.COLLECTING,
+        model="gemini-3-flash-preview",
+        payload={},
+        line_count=lines,
+        input_bytes=input_bytes,
+        input_sha256="",
+        created_at=0.0,
+        updated_at=0.0,
+    )
+
+
 async def tick(late: list[float]) -> None:
     """Note for ever how late a short timer comes: so late would an answer begin."""
     while True:
@@ -190,7 +209,7 @@ async def collect(folder: Path, lines: int) -> dict[str, Any]:
         input_path=spool.path(JOB, INPUT),
         index_path=spool.path(JOB, INPUT_INDEX),
     )
-    async with Gather(files, JOB, bytes_in, PRICE, asyncio.Semaphore(1)) as gather:
+    async with Gather(files, job_of(lines, bytes_in), PRICE, asyncio.Semaphore(1)) as gather:
         for block in blocks_of(folder / "rows"):
             await gather.feed(block)
         gather.end_shard()
@@ -203,6 +222,7 @@ async def collect(folder: Path, lines: int) -> dict[str, Any]:
         ended, spent = time.perf_counter(), time.process_time() - spent
         ticking.cancel()
         peak = json.loads(watcher.communicate()[0])
+    index = spool.path(JOB, gather.index_name)
     merged = collected.merged
     assert merged is not None  # noqa: S101  # only a job without rows has none
     return {
@@ -212,6 +232,7 @@ async def collect(folder: Path, lines: int) -> dict[str, Any]:
         "cost_micro_dollars": merged.cost_micro_dollars,
         "output_bytes": merged.output_bytes,
         "output_sha256": merged.output_sha256,
+        "index_bytes": index.stat().st_size,
         "fed_seconds": fed - begun,
         "fsync_seconds": ended - written,
         "total_seconds": ended - begun,
@@ -295,6 +316,7 @@ def measure(folder: Path, lines: int, line_bytes: int) -> dict[str, Any]:
         "provider_bytes": size,
         "output_bytes": found["output_bytes"],
         "output_sha256": found["output_sha256"],
+        "index_bytes_per_line": round(found["index_bytes"] / lines, 1),
         "all_lines_answered": found["all_lines_answered"],
         "prompt_tokens": found["prompt_tokens"],
         "cost_micro_dollars": found["cost_micro_dollars"],

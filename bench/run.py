@@ -36,10 +36,14 @@ BENCHMARKS: Final = {
     "auth_timing": ["auth_timing.py"],
     "replays": ["replays.py"],
     "list_100k": ["list_jobs.py", "--jobs", "100000"],
+    "lines_200k": ["lines.py"],
+    "answers": ["answers.py"],
     "submit_latency": ["submit_latency.py"],
     "jobs_per_second": ["jobs_per_second.py"],
     "fairness": ["fairness.py"],
     "growth": ["growth.py"],
+    "waiting": ["waiting.py"],
+    "estimate": ["estimate.py"],
     "takeover": ["takeover.py"],
 }
 

@@ -181,6 +181,30 @@ def test_an_alias_has_the_price_of_its_model() -> None:
     assert model.price == SEED_CATALOGUE["gemini-3-flash-preview"].price
 
 
+def test_a_price_of_the_operator_holds_on_all_days_and_everywhere() -> None:
+    """The seed's later prices and surcharges do not come on top of it."""
+    changes = {"price": {"input": 7, "output": 9}}
+    settings = build({"models": {"gemini-3.6-flash": changes}, "vertex": {"location": "eu"}})
+    model = catalogue(settings)["gemini-3.6-flash"]
+    assert model.price is not None
+    assert (model.price.input, model.price.output, model.prices) == (7, 9, ())
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"vertex": {"location": "eu"}},
+        {"models": {"gemini-3.6-flash": {"location": "eu"}}},
+        {"models": {"gemini-3.6-flash": {"best_for": "x"}}, "vertex": {"location": "eu"}},
+    ],
+)
+def test_a_location_has_its_own_prices(values: dict[str, Any]) -> None:
+    """Where the provider takes ten per cent more, the catalogue says so, and says it once."""
+    price = catalogue(build(values))["gemini-3.6-flash"].price
+    assert price is not None
+    assert price.input == 412_500
+
+
 @pytest.mark.parametrize("changes", [{"prize": 1}, {"price": {"input": 1}}, {"images": "x"}])
 def test_a_wrong_model_is_named(changes: dict[str, object]) -> None:
     """A misspelt or incomplete model stops the start."""

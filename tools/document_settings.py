@@ -19,8 +19,11 @@ TABLES: Final = (
     ("core/quotas.py", "Quotas", "quotas", "Quotas of one organisation"),
     ("core/quotas.py", "Estimates", "estimates", "What a job is expected to cost"),
     ("settings.py", "Timing", "timing", "Waits of the lifecycle"),
+    ("core/waiting.py", "WaitingRules", "waiting", "How waiting is explained"),
 )
-NESTED: Final = frozenset({"vertex", "limits", "quotas", "estimates", "timing", "models"})
+NESTED: Final = frozenset(
+    {"vertex", "limits", "quotas", "estimates", "timing", "waiting", "models"}
+)
 
 UNSAID: Final = NESTED | {
     "id",

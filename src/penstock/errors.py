@@ -19,6 +19,7 @@ Catch one base, or be precise:
     |   |-- Conflict                    409  the job is in a state that does not allow it
     |   |-- Locked                      423  another request is working on the same thing
     |   |-- TooMany                     429  a tenant has as many of them as it may have
+    |   |-- CostOverCap                 402  the job is expected to cost more than it may
     |   |-- QuotaExceeded               429  one of the tenant's quotas is used up, see `quota`
     |   `-- KeyReused                   422  an idempotency key that stands for something else
     |-- Unavailable                 503  we cannot now; try again later
@@ -211,6 +212,13 @@ class TooMany(Refused):
 
     code = "too_many"
     status = 429
+
+
+class CostOverCap(Refused):
+    """A job that is expected to cost more than its owner wants to pay for it."""
+
+    code = "cost_over_cap"
+    status = 402
 
 
 class QuotaExceeded(Refused):

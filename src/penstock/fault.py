@@ -3,7 +3,7 @@
 A call raises an audit event and nothing else: without an audit hook it costs a fraction of a
 microsecond, and no setting can turn it into anything. `tests/crash` adds a hook that really kills
 the process there, and a test holds this table equal to the calls in the sources. The letters are
-those of the plan (docs/reliability.md, "Real kills"); the points under U and X are ours.
+those of the plan (docs/reliability.md, "Real kills"); the points under R, U and X are ours.
 
 Accepting a submission
   A1   accept.authenticated     the key is known, nothing is read
@@ -29,6 +29,10 @@ Preparing
   B4   prepare.finalised        the object is there, and nobody recorded it
   B5   prepare.recorded         the move to PREPARED is committed
   X1   engine.step_done         a step has ended, and the engine has not recorded that
+  R1   prepare.object_written   one of several objects is there
+  R2   prepare.twins_kept       the table of identical lines is durable, and the job has not moved
+  R3   shards.in_transaction    between the rows of the shards and the event that tells of them
+  R4   shards.begun             the shards are committed, and nobody works on them
 Submitting
   C1   submit.before_intent     the look before the intent found nothing
   C2   submit.intent_committed  the intent is committed, nothing is sent
@@ -53,6 +57,21 @@ Collecting
   E6   collect.finalised        it is durable and not recorded
   E7   finish.in_transaction    between the terminal state and the ledger
   E8   finish.committed         both are committed
+Looking at what a running job has so far
+  L1   partial.wished           the wish is committed, and not answered
+  L2   partial.read             the rows so far are read, nothing is merged
+  L3   partial.committed        the look is durable, and no row names it
+  L4   partial.recorded         the row names it, the one before is still there
+Sending lines again, and putting shards together
+  R5   again.in_transaction     between the output of a round and the next round
+  R6   again.committed          both are committed
+  R7   reopen.in_transaction    between the owner's round and its row in the audit log
+  R8   reopen.committed         both are committed, and nothing is answered
+  R9   join.listed              the shards have ended, and nothing of them is read
+  R10  join.half_written        the output of a shard was copied
+  R11  join.written             all of it is written and nothing is synced
+  R12  join.finalised           it is durable and not recorded
+  R13  join.forgotten           it is recorded, and the files of the shards are gone
 Telling webhooks
   F1   webhook.claimed          deliveries are claimed, nothing is sent
   F2   webhook.sent             one is on its way, no answer is read

@@ -14,8 +14,9 @@ from typing import Any, Final, Literal
 import msgspec
 
 from penstock.core.limits import Limits
-from penstock.core.models import DEFAULT_MODEL, SEED_CATALOGUE, Model
+from penstock.core.models import DEFAULT_MODEL, SEED_CATALOGUE, Model, at_location
 from penstock.core.quotas import Estimates, Quotas
+from penstock.core.waiting import WaitingRules
 from penstock.errors import ConfigurationError
 
 ENV_PREFIX: Final = "PENSTOCK_"
@@ -24,7 +25,7 @@ _NOT_SETTINGS: Final = frozenset({"URL", "API_KEY", "CONFIG", "DEBUG", "ORGANIZA
 """Environment variables of the client and the command line, with the same prefix."""
 
 
-_TABLES: Final = frozenset({"vertex", "limits", "quotas", "estimates", "timing"})
+_TABLES: Final = frozenset({"vertex", "limits", "quotas", "estimates", "timing", "waiting"})
 
 _LISTS: Final = frozenset(
     {"sources_allowed", "files_allowed", "hosts_allowed", "webhooks_private_allowed"}
@@ -120,6 +121,11 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     deliver_lease_seconds: float = 60.0
     """How long a process has a delivery for itself; longer than `limits.webhook_seconds_max`. What
     one took that died is sent again after this time."""
+    partial_seconds_min: float = 120.0
+    """From one look at the output of a running job to the next, for those who ask for partial
+    results. Each reads all that the provider has exported by then."""
+    partial_seconds_max: float = 600.0
+    """What one look may take; then it is given up."""
     orphan_seconds: float = 86_400.0
     """How old a file in object storage must be before it is removed because no job names it. Far
     longer than from a file's end to its job's row, and than the services' clocks can be wrong."""
@@ -226,6 +232,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     quotas: Quotas = Quotas()
     estimates: Estimates = Estimates()
     timing: Timing = Timing()
+    waiting: WaitingRules = WaitingRules()
     models: dict[str, dict[str, Any]] = {}
     """Models to add, replace or alias, by id; see docs/settings.md."""
 
@@ -283,14 +290,24 @@ def build(values: Mapping[str, Any]) -> Settings:
 
 def catalogue(settings: Settings) -> dict[str, Model]:
     """Return the seed's models with the operator's changes on top."""
-    models = dict(SEED_CATALOGUE)
+    elsewhere = settings.vertex.location
+    models = {
+        name: at_location(model, elsewhere or model.location)
+        for name, model in SEED_CATALOGUE.items()
+    }
     for model_id, changes in settings.models.items():
         base = models.get(model_id) or models.get(str(changes.get("provider_model")))
         values = {} if base is None else msgspec.to_builtins(base)
+        if "price" in changes:
+            # It holds on all days; those of the seed do not come back by themselves.
+            values |= {"prices": []}
         try:
-            models[model_id] = msgspec.convert({**values, **changes, "id": model_id}, Model)
+            model = msgspec.convert({**values, **changes, "id": model_id}, Model)
         except msgspec.ValidationError as error:
             raise ConfigurationError(f"The model {model_id} is wrong: {error}.") from error
+        # A price of the operator's own is what he pays, wherever that is.
+        is_ours = "price" not in changes
+        models[model_id] = at_location(model, elsewhere or model.location) if is_ours else model
     if settings.default_model not in models:
         raise ConfigurationError(
             f"default_model is {settings.default_model!r}, which is not in the catalogue.",

@@ -17,17 +17,25 @@ from penstock.api.admin import Admin
 from penstock.api.app import create_app
 from penstock.api.auth import Authenticator
 from penstock.api.downloads import Downloads
+from penstock.api.estimates import Estimator
 from penstock.api.health import Health
 from penstock.api.idempotency import IdempotencyKeys
+from penstock.api.images import Images
 from penstock.api.jobs import JobDoor
+from penstock.api.line_source import LineSource
+from penstock.api.lines import LineRoutes
 from penstock.api.links import Links
+from penstock.api.metrics import MetricsPage
 from penstock.api.openapi import Reference
+from penstock.api.partial import Outputs, Wishes
 from penstock.api.rates import Rates
 from penstock.api.request_queue import RequestQueue
 from penstock.api.request_queue_record import Renderer
+from penstock.api.retry import RetryRoutes
 from penstock.api.tenants import TenantRoutes
 from penstock.api.uploads import Uploads
 from penstock.api.usage import UsagePage
+from penstock.api.waiting import Explainer
 from penstock.api.webhooks import WebhookRoutes
 from penstock.blobs.bucket import Bucket
 from penstock.blobs.fetch import Web
@@ -52,11 +60,13 @@ from penstock.lifecycle.durable import Engine
 from penstock.lifecycle.ports import CancelWatch, Ports
 from penstock.lifecycle.prune import keep_keys_pruned, keep_pruned, prune_orphans
 from penstock.lifecycle.turns import Slots
+from penstock.lifecycle.watchdog import Watchdog
 from penstock.providers.credentials import FixedToken, GoogleToken
 from penstock.providers.vertex import TIMEOUT_SECONDS, Token, Vertex
 from penstock.receive.receiver import Receiver
 from penstock.settings import Settings, catalogue
 from penstock.startup import LOOPBACK, known_as, setting_faults
+from penstock.store.history import Pasts
 from penstock.store.location import Location, location_of
 from penstock.store.store import Store, engine_database
 from penstock.store.tenants import Key
@@ -79,6 +89,7 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock
     location: Location
     store: Store
+    pasts: Pasts
     keyring: Keyring
     spool: Spool
     blobs: Blobs
@@ -123,8 +134,9 @@ class Front:
             models=catalogue(settings),
             default_model=settings.default_model,
             quotas=settings.quotas,
-            estimates=settings.estimates,
+            estimates=Estimator(settings.estimates, catalogue(settings), usage),
             sources=_sources(ground),
+            explainer=Explainer(ground.store.history, ground.pasts, settings.limits),
             accepted=accepted,
         )
         key = ground.keyring.key(Purpose.DOWNLOADS)
@@ -132,12 +144,22 @@ class Front:
         renderer = Renderer(links, settings.public_url)
         queue = RequestQueue(door, authenticator, renderer)
         self._uploads = Uploads(door, Partials(settings.data_dir), authenticator, renderer)
-        downloads = Downloads(ground.store.jobs, ground.blobs, links, settings.limits)
+        downloads = Downloads(ground.store.jobs, ground.blobs, links, renderer, settings.limits)
         tenants = TenantRoutes(ground.store, authenticator, ground.clock, settings.limits)
         webhooks = _webhooks(ground, authenticator)
-        used = UsagePage(usage, settings.quotas, authenticator, clock)
-        parts = (queue, self._uploads, downloads, tenants, webhooks, used, Reference(door))
-        self.routes = [route for part in parts for route in part.routes()]
+        used = UsagePage(usage, settings.quotas, authenticator, clock, settings.limits)
+        metrics = MetricsPage(
+            ground.store.history, ground.pasts, authenticator, settings.waiting, door.models
+        )
+        wishes = Wishes(ground.store.looks, clock, settings.timing)
+        source = LineSource(ground.blobs, settings.limits)
+        lines = LineRoutes(door, authenticator, source, wishes)
+        images = Images(door, authenticator, source, downloads.slots)
+        retries = RetryRoutes(door, authenticator, renderer, source)
+        outputs = Outputs(door, authenticator, downloads, wishes)
+        jobs = (queue, lines, images, outputs, retries, self._uploads, downloads)
+        parts = (*jobs, tenants, webhooks, used, Reference(door))
+        self.routes = [route for part in (*parts, metrics) for route in part.routes()]
 
     def begin(self) -> list[asyncio.Task[None]]:
         """Start to receive; return what runs beside it until it is cancelled."""
@@ -161,6 +183,7 @@ class Back:
         slots = _slots(settings)
         self.engine = Engine(self._ports, ground.store.workers, watch, database, slots)
         self._deliverer = Deliverer(_post(ground))
+        self._watchdog = Watchdog(ground.store.history, ground.pasts, settings.waiting)
         # The lock on the data directory says that no other process has this SQLite file. A database
         # on a server can have any number of workers.
         self._is_alone = isinstance(ground.location, Path)
@@ -176,6 +199,7 @@ class Back:
             "pruner": keep_pruned(self._ports),
             "key pruner": keep_keys_pruned(self._idempotency, self._ports),
             "deliverer": self._deliverer.run(),
+            "watchdog": self._watchdog.run(),
         }
         return [asyncio.create_task(loop, name=name) for name, loop in loops.items()]
 
@@ -283,11 +307,13 @@ def _ground(settings: Settings, clock: Clock) -> Ground:
     blobs = open_blobs(settings.blobs_url, spool, access)
     location = location_of(settings)
     keyring = Keyring.open(settings.secret, settings.data_dir)
+    store = Store.open(location, keyring.key(Purpose.AUDIT))
     return Ground(
         settings=settings,
         clock=clock,
         location=location,
-        store=Store.open(location, keyring.key(Purpose.AUDIT)),
+        store=store,
+        pasts=Pasts(store.history, clock, settings.waiting),
         keyring=keyring,
         spool=spool,
         blobs=blobs,
@@ -302,6 +328,7 @@ def _ports(ground: Ground, watch: CancelWatch) -> Ports:
     return Ports(
         clock=ground.clock,
         jobs=ground.store.jobs,
+        looks=ground.store.looks,
         spool=ground.spool,
         blobs=ground.blobs,
         bucket=ground.bucket(vertex.bucket),

@@ -22,17 +22,25 @@ from penstock.api.admin import Admin
 from penstock.api.app import create_app
 from penstock.api.auth import Authenticator
 from penstock.api.downloads import Downloads
+from penstock.api.estimates import Estimator
 from penstock.api.health import Health
 from penstock.api.idempotency import IdempotencyKeys
+from penstock.api.images import Images
 from penstock.api.jobs import JobDoor
+from penstock.api.line_source import LineSource
+from penstock.api.lines import LineRoutes
 from penstock.api.links import Links
+from penstock.api.metrics import MetricsPage
 from penstock.api.openapi import Reference
+from penstock.api.partial import Outputs, Wishes
 from penstock.api.rates import Rates
 from penstock.api.request_queue import RequestQueue
 from penstock.api.request_queue_record import Renderer
+from penstock.api.retry import RetryRoutes
 from penstock.api.tenants import TenantRoutes
 from penstock.api.uploads import Uploads
 from penstock.api.usage import UsagePage
+from penstock.api.waiting import Explainer
 from penstock.api.webhooks import WebhookRoutes
 from penstock.blobs.bucket import Bucket
 from penstock.blobs.fetch import Web
@@ -50,10 +58,13 @@ from penstock.core.limits import Limits
 from penstock.core.models import DEFAULT_MODEL, SEED_CATALOGUE, Model
 from penstock.core.quotas import Estimates, Quotas
 from penstock.core.state import JobState
+from penstock.core.waiting import WaitingRules
 from penstock.receive.receiver import Receiver
 from penstock.receive.worker import serve
+from penstock.settings import Timing
 from penstock.store import tables
 from penstock.store.admission import ANYBODY, Admission
+from penstock.store.history import Pasts
 from penstock.store.jobs import Finish, Jobs
 from penstock.store.store import Store
 from penstock.store.tenants import Key
@@ -104,6 +115,7 @@ class Api:
         self.authenticator = Authenticator(store.tenants, PEPPER, clock, rates=rates)
         self.links = Links(LINK_KEY, clock, 3600)
         room = room or Room(spool.measure, clock, ROOM_LIMITS)
+        pasts = Pasts(store.history, clock, WaitingRules())
         door = JobDoor(
             jobs=store.jobs,
             usage=store.usage,
@@ -118,24 +130,35 @@ class Api:
             models=models,
             default_model=DEFAULT_MODEL,
             quotas=quotas,
-            estimates=Estimates(),
+            estimates=Estimator(Estimates(), models, store.usage),
             sources=sources or Sources(AllowList(()), no_bucket, Web(limits, clock, TLS)),
+            explainer=Explainer(store.history, pasts, limits),
             accepted=self._count,
         )
-        self.downloads = Downloads(store.jobs, self.blobs, self.links, limits)
+        self.line_source = LineSource(self.blobs, limits)
+        wishes = Wishes(store.looks, clock, Timing())
         renderer = Renderer(self.links, public_url)
+        self.downloads = Downloads(store.jobs, self.blobs, self.links, renderer, limits)
+        slots = self.downloads.slots
         queue = RequestQueue(door, self.authenticator, renderer)
         self.partials = Partials(spool.scratch("", "").parents[1])
         self.uploads = Uploads(door, self.partials, self.authenticator, renderer)
         self.app = create_app(
             [
                 *queue.routes(),
+                *LineRoutes(door, self.authenticator, self.line_source, wishes).routes(),
+                *RetryRoutes(door, self.authenticator, renderer, self.line_source).routes(),
+                *Images(door, self.authenticator, self.line_source, slots).routes(),
+                *Outputs(door, self.authenticator, self.downloads, wishes).routes(),
                 *self.uploads.routes(),
                 *self.downloads.routes(),
                 *Health(store.ping, room).routes(),
                 *TenantRoutes(store, self.authenticator, clock, limits).routes(),
-                *UsagePage(store.usage, quotas, self.authenticator, clock).routes(),
+                *UsagePage(store.usage, quotas, self.authenticator, clock, limits).routes(),
                 *self._webhooks(clock, limits).routes(),
+                *MetricsPage(
+                    store.history, pasts, self.authenticator, WaitingRules(), models
+                ).routes(),
                 *Reference(door).routes(),
             ],
             self._lifespan,

@@ -11,6 +11,7 @@ import httpx2
 import msgspec
 from starlette.routing import Route
 from tests.api.driver import BASE, Api, lines, permit, submission
+from tests.api.indexed import BUSY, indexed
 from tests.fake_clock import START
 from tests.webhooks.driver import END, add_webhook
 
@@ -76,6 +77,11 @@ OPERATIONS: Final = (
     _of("GET", f"{BASE}/requests/{{request_id}}"),
     _of("DELETE", f"{BASE}/requests/{{request_id}}"),
     _of("POST", f"{BASE}/requests/{{request_id}}/cancel"),
+    _of("POST", f"{BASE}/requests/{{request_id}}/retry"),
+    _of("GET", f"{BASE}/requests/{{request_id}}/lines"),
+    _of("GET", f"{BASE}/requests/{{request_id}}/lines/groups"),
+    _of("GET", f"{BASE}/requests/{{request_id}}/lines/{{line_number}}"),
+    _of("GET", f"{BASE}/requests/{{request_id}}/lines/{{line_number}}/parts/{{part_number}}"),
     _of("GET", f"{BASE}/models"),
     _of("GET", f"{BASE}/models/{{model_id}}"),
     _of("POST", f"{BASE}/uploads", content=b"", headers=_PIECE),
@@ -84,6 +90,7 @@ OPERATIONS: Final = (
     _of("PATCH", f"{BASE}/uploads/{{upload_id}}", content=b"x", headers=_NEXT),
     _of("DELETE", f"{BASE}/uploads/{{upload_id}}"),
     _of("GET", f"{ADMIN}/usage"),
+    _of("GET", "/metrics"),
     _of("GET", f"{ADMIN}/orgs"),
     _of("POST", f"{ADMIN}/orgs", {"name": "A new one"}),
     _of("GET", f"{ADMIN}/orgs/{{org_id}}"),
@@ -150,7 +157,11 @@ async def targets(api: Api, org_id: OrgId, job: Job, key: str, one: Operation) -
     others = await permit(store, org_id, user_id=user_id, scopes="jobs:read")
     own = await permit(store, org_id, user_id=caller.user_id, scopes=caller.scopes)
     mine = msgspec.structs.replace(job, id=new_job_id(), org_id=org_id, user_id=f"{org_id}-owner")
-    await store.jobs.add(mine)
+    if one.path.endswith("/retry"):
+        # Only what has ended can be sent again, and only what went wrong.
+        await indexed(api, mine, [BUSY])
+    else:
+        await store.jobs.add(mine)
     upload_id = "none"
     if "{upload_id}" in one.path:
         owners = await permit(store, org_id, user_id=f"{org_id}-owner")
@@ -165,6 +176,8 @@ async def targets(api: Api, org_id: OrgId, job: Job, key: str, one: Operation) -
         "delivery_id": delivery_id,
         "request_id": mine.id,
         "model_id": "gemini-batch-inference",
+        "line_number": "1",
+        "part_number": "0",
         "upload_id": upload_id,
         "org_id": org_id,
         "user_id": user_id,

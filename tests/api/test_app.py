@@ -1,5 +1,6 @@
 import logging
 import resource
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from tests.api.driver import BASE, Api, files, job_ids, lines, submission
+from tests.journeys.service import PATIENCE_SECONDS
 from tests.wire import serving
 
 from penstock.api.app import create_app
@@ -99,7 +101,18 @@ def test_an_error_that_is_no_refusal_is_logged(url: str, caplog: pytest.LogCaptu
 def test_the_log_has_no_query(url: str, caplog: pytest.LogCaptureFixture) -> None:
     """Signatures of links stand in queries, so queries are not logged."""
     caplog.set_level(logging.INFO, logger="penstock.http")
-    httpx2.get(f"{url}/busy?signature={CANARY}")
+    written = threading.Event()
+    # The line is written when the answer has been sent, so it may come after it. Behind the
+    # handler of caplog, which has the line by then.
+    listener = logging.Handler()
+    listener.addFilter(logging.Filter("penstock.http"))
+    listener.emit = lambda _record: written.set()  # type: ignore[assignment,method-assign]
+    logging.getLogger().addHandler(listener)
+    try:
+        httpx2.get(f"{url}/busy?signature={CANARY}")
+        assert written.wait(PATIENCE_SECONDS)
+    finally:
+        logging.getLogger().removeHandler(listener)
     assert "/busy 503" in caplog.text
     assert CANARY not in "".join(r.getMessage() for r in caplog.records if r.name[:4] == "pens")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from tests.api.driver import BASE, Api, ended, files, job_ids, permit, submission
+from tests.api.indexed import BUSY, INDEX, OK, indexed
 from tests.api.live import head_of, live, rest_of, until
 from tests.blobs.places import names_of, opened
 from tests.emulator.driver import Emulator, fresh_emulator
@@ -185,3 +186,31 @@ async def test_who_goes_away_ends_the_reading(
         await served.done()
         await until(lambda: not served.connections())
     assert api.downloads.slots.taken == 0
+
+
+# -- lines ---------------------------------------------------------------------------------------
+
+
+async def test_lines_are_read_from_the_storage(
+    acme: httpx2.AsyncClient, api: Api, emulator: Emulator, new_job: Callable[..., Job]
+) -> None:
+    """Pages and lines come from there piece by piece; what was read once needs no storage."""
+    job_id = await indexed(api, new_job(), [OK, BUSY, OK])
+    path = f"{BASE}/requests/{job_id}/lines"
+    page = (await acme.get(f"{path}?outcome=error&include=output")).json()
+    assert [line["output"]["key"] for line in page["lines"]] == [2]
+    assert (await acme.get(f"{path}/3")).json()["output"]["key"] == 3
+    break_store(emulator, "object_read")
+    assert (await acme.get(f"{path}?outcome=error")).json()["total"] == 1
+    answer = await acme.get(f"{path}/3")
+    assert (answer.status_code, answer.json()["code"]) == (503, "blobs_unavailable")
+
+
+async def test_an_index_that_is_gone_is_an_error(
+    acme: httpx2.AsyncClient, api: Api, new_job: Callable[..., Job]
+) -> None:
+    """Nobody is told that there are no lines."""
+    job_id = await indexed(api, new_job(), [OK])
+    await api.blobs.remove(job_id, INDEX)
+    answer = await acme.get(f"{BASE}/requests/{job_id}/lines")
+    assert (answer.status_code, answer.json()["code"]) == (500, "blob_missing")

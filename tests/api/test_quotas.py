@@ -119,8 +119,8 @@ async def test_what_only_the_lines_tell_is_refused_at_the_commit(
 
 async def test_spending_is_reserved_and_refused(limited: Limited) -> None:
     """Two jobs whose estimates do not fit into a day's budget together: the second is refused."""
-    # Two lines of 82 bytes: 55 tokens in and 2,000 out, at 0.25 and 1.5 dollars a million.
-    client = await limited.client(spend_day_micro_dollars_max=6_000)
+    # Two equal lines, of which one is paid: 1,000 tokens out, at 1.5 dollars a million.
+    client = await limited.client(spend_day_micro_dollars_max=2_999)
     first = await submit(client)
     refused = await submit(client)
     quota = refused.json()["quota"]
@@ -128,7 +128,7 @@ async def test_spending_is_reserved_and_refused(limited: Limited) -> None:
     assert quota["reserved_by"] == [
         {"request_id": first.json()["request_id"], "amount": quota["reserved"]}
     ]
-    assert 3_000 < quota["asked"] == quota["reserved"] < 3_100
+    assert quota["asked"] == quota["reserved"] == 1_500
 
 
 async def test_a_model_without_a_price_needs_no_budget(

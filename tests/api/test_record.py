@@ -1,20 +1,41 @@
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import httpx2
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.api.driver import BASE, COUNTS, Api, ended, every_integer
-from tests.fake_clock import FakeClock
+from tests.api.indexed import OK, indexed
+from tests.fake_clock import START, FakeClock
 
+from penstock.api.request_queue_record import completion_stats
 from penstock.blobs.spool import Spool
-from penstock.core.job import Counts, Job, StopReason
+from penstock.core.job import Counts, Job, JobId, OrgId, StopReason
 from penstock.core.limits import Limits
+from penstock.core.line import LineOutcome
+from penstock.core.options import Selection
 from penstock.core.state import JobState
 from penstock.store.store import Store
 
 MakeJob = Callable[..., Job]
 Json = dict[str, Any]
+plain_job = partial(
+    Job,
+    id=JobId("req_1"),
+    org_id=OrgId("acme"),
+    user_id="u",
+    key_id="k",
+    state=JobState.SUCCEEDED,
+    model="m",
+    payload={},
+    input_bytes=1,
+    input_sha256="",
+    created_at=START,
+    updated_at=START,
+)
 NAME = "projects/p/locations/global/batchPredictionJobs/7"
 OUTPUT = b'{"status": ""}\n'
 
@@ -71,6 +92,17 @@ async def test_a_success_has_the_reference_shape(
         "failed_count": 1,
         "incomplete_count": 0,
         "total_count": 3,
+        "ok": 2,
+        "truncated": 0,
+        "blocked": 0,
+        "empty": 0,
+        "invalid_output": 0,
+        "error": 1,
+        "missing": 0,
+        "expired": 0,
+        "cancelled": 0,
+        "deduplicated_count": 0,
+        "quarantined_count": 0,
     }
     assert every_integer(outcome["batch_job_completion_stats"].values())
     assert every_integer(outcome["token_usage"].values())
@@ -98,23 +130,27 @@ async def test_failed_lines_make_a_success_partial(
 
 
 @pytest.mark.parametrize(
-    ("code", "shown"),
+    ("code", "shown", "failed"),
     [
-        ("provider_failed", "JOB_STATE_FAILED"),
-        ("queue_expired", "JOB_STATE_EXPIRED"),
-        ("run_expired", "JOB_STATE_CANCELLED"),
+        ("provider_failed", "JOB_STATE_FAILED", 3),
+        ("queue_expired", "JOB_STATE_EXPIRED", 0),
+        ("run_expired", "JOB_STATE_CANCELLED", 0),
     ],
 )
 async def test_a_failure_says_why(
-    acme: httpx2.AsyncClient, api: Api, new_job: MakeJob, code: str, shown: str
+    acme: httpx2.AsyncClient, api: Api, new_job: MakeJob, code: str, shown: str, failed: int
 ) -> None:
-    """`failed` comes with a code, a message and a state that clients read as failed."""
+    """`failed` comes with a code, a message and a state that clients read as failed.
+
+    Lines that no time was left for are incomplete; none of them was tried.
+    """
     job_id = await ended(api, new_job(), JobState.FAILED, error_code=code, error_message="Because.")
     record = await record_of(acme, job_id)
     assert (record["status"], record["outcome"]["batch_job_state"]) == ("failed", shown)
     assert record["outcome"]["error"] == {"code": code, "message": "Because."}
     assert record["outcome"]["message"] == "Because."
-    assert record["outcome"]["batch_job_completion_stats"]["failed_count"] == 3
+    stats = record["outcome"]["batch_job_completion_stats"]
+    assert (stats["failed_count"], stats["incomplete_count"]) == (failed, 3 - failed)
 
 
 async def test_a_failure_without_a_code_still_has_one(
@@ -139,6 +175,101 @@ async def test_a_cancelled_job_delivers_what_is_there(
     assert (stats["successful_count"], stats["failed_count"]) == (1, 0)
     assert stats["incomplete_count"] == 2
     assert outcome["output_url"]
+
+
+@given(
+    st.lists(st.integers(0, 200_000), min_size=9, max_size=9), st.sampled_from([None, *StopReason])
+)
+def test_the_counts_are_the_total(lines: list[int], stop_reason: StopReason | None) -> None:
+    """Whatever became of lines, what was answered, failed and was cut off is all of them."""
+    counts = Counts(**dict(zip(LineOutcome, lines, strict=True)))
+    job = plain_job(line_count=sum(lines), counts=counts, stop_reason=stop_reason)
+    stats = completion_stats(job)
+    shown = ("successful_count", "failed_count", "incomplete_count")
+    assert sum(stats[name] for name in shown) == stats["total_count"] == sum(lines)
+    assert [stats[outcome] for outcome in LineOutcome] == lines
+    assert stats["incomplete_count"] >= counts.expired + counts.cancelled
+
+
+async def test_lines_that_were_cut_off_are_incomplete(
+    acme: httpx2.AsyncClient, api: Api, new_job: MakeJob
+) -> None:
+    """Cancelled and expired lines are neither answered nor failed, and make a success partial."""
+    job = new_job(twin_count=1, problem_count=2)
+    counts = Counts(ok=1, cancelled=1, expired=1)
+    outcome = (await record_of(acme, await ended(api, job, output=OUTPUT, counts=counts)))[
+        "outcome"
+    ]
+    stats = outcome["batch_job_completion_stats"]
+    assert (stats["successful_count"], stats["failed_count"]) == (1, 0)
+    assert (stats["incomplete_count"], stats["cancelled"], stats["expired"]) == (2, 1, 1)
+    assert (stats["deduplicated_count"], stats["quarantined_count"]) == (1, 2)
+    assert outcome["batch_job_state"] == "JOB_STATE_PARTIALLY_SUCCEEDED"
+
+
+async def test_a_record_says_where_its_lines_are(
+    acme: httpx2.AsyncClient, api: Api, new_job: MakeJob
+) -> None:
+    """The address is there once the lines are known, and leads to them."""
+    before = (await record_of(acme, await ended(api, new_job(), output=OUTPUT)))["outcome"]
+    assert "lines_url" not in before
+    outcome = (await record_of(acme, await indexed(api, new_job(), [OK])))["outcome"]
+    assert (await acme.get(outcome["lines_url"])).json()["total"] == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "provider_state"),
+    [
+        (JobState.ACCEPTED, None),
+        (JobState.PREPARED, None),
+        (JobState.SUBMITTING, None),
+        (JobState.RUNNING, "JOB_STATE_PENDING"),
+        (JobState.COLLECTING, "JOB_STATE_SUCCEEDED"),
+    ],
+)
+async def test_a_later_round_keeps_what_there_is(
+    acme: httpx2.AsyncClient,
+    api: Api,
+    new_job: MakeJob,
+    state: JobState,
+    provider_state: str | None,
+) -> None:
+    """While lines are sent again a client waits, and has the output of the round before."""
+    job = new_job(
+        state=state,
+        provider_job=None if provider_state is None else NAME,
+        provider_state=provider_state,
+        round=2,
+        round_began_at=START + 60.5,
+        selection=Selection(outcomes=(LineOutcome.ERROR,)),
+        counts=COUNTS,
+        cost_micro_dollars=42,
+        output_sha256="0" * 64,
+        output_bytes=7,
+        output_name="output.jsonl",
+        index_name="lines.idx",
+    )
+    await api.store.jobs.add(job)
+    record = await record_of(acme, job.id)
+    outcome = record["outcome"]
+    assert (record["status"], outcome["batch_job_state"]) == ("processing", "JOB_STATE_RUNNING")
+    assert outcome["output_url"]
+    assert outcome["lines_url"]
+    assert outcome["batch_job_completion_stats"]["failed_count"] == 1
+    assert outcome["round"] == {
+        "number": 2,
+        "began_at": int(START + 60),
+        "outcomes": ["error"],
+    }
+
+
+async def test_a_job_after_its_second_round_is_as_any_other(
+    acme: httpx2.AsyncClient, api: Api, new_job: MakeJob
+) -> None:
+    """It is a success, and says how often lines were sent."""
+    record = await record_of(acme, await ended(api, new_job(round=2), output=OUTPUT, counts=COUNTS))
+    assert record["status"] == "success"
+    assert record["outcome"]["round"] == {"number": 2, "began_at": None, "outcomes": []}
 
 
 async def test_an_unknown_cost_is_null(

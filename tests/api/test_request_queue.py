@@ -193,6 +193,7 @@ async def test_a_fresh_record_has_the_reference_shape(
     record = (await submit(acme, submission(lines(1)))).json()
     assert record.pop("request_id").startswith("req_")
     assert record.pop("status_detail")
+    assert record.pop("estimate")["lines"] == 1
     assert record == {
         "org_id": "acme",
         "user_id": "acme-user",
@@ -209,10 +210,14 @@ async def test_a_fresh_record_has_the_reference_shape(
 
 
 async def test_a_record_is_the_same_when_read(acme: httpx2.AsyncClient) -> None:
-    """GET answers what POST answered."""
+    """GET answers what POST answered, and why the job waits."""
     record = (await submit(acme, submission(lines(1)))).json()
     answer = await acme.get(f"{BASE}/requests/{record['request_id']}")
-    assert (answer.status_code, answer.json()) == (200, record)
+    read = answer.json()
+    assert answer.status_code == 200
+    assert read.pop("waiting")["reason"] == "our_queue"
+    assert read.pop("status_detail").startswith(record.pop("status_detail").rstrip("."))
+    assert read == record
 
 
 # -- lists ---------------------------------------------------------------------------------------
@@ -350,7 +355,7 @@ async def test_the_detail_has_the_reference_shape(acme: httpx2.AsyncClient, name
     assert set(detail) == {*members.split(), "created_at", "updated_at"}
     parameter = {"name", "type", "required", "description", "default", "constraints"}
     assert all(set(each) == parameter for each in detail["parameters"])
-    assert detail["parameters"][0]["constraints"]["allowed"] == sorted(SEED_CATALOGUE)
+    assert detail["parameters"][0]["constraints"]["allowed"] == list(SEED_CATALOGUE)
     assert detail["org_id"] == "acme"
 
 

@@ -29,6 +29,11 @@ GET /requests                      200      200   200   200       200    200
 GET /requests/{request_id}         200      200   200   200       200    200
 DELETE /requests/{request_id}      200      200   200   200       403    403
 POST /requests/{request_id}/cancel 200      200   200   200       403    403
+POST /requests/{request_id}/retry  200      200   200   200       403    403
+GET /requests/{request_id}/lines   409      409   409   409       409    409
+GET /requests/{request_id}/lines/groups 409 409   409   409       409    409
+GET /requests/{request_id}/lines/{line_number} 409 409 409 409    409    409
+GET /requests/{request_id}/lines/{line_number}/parts/{part_number} 409 409 409 409 409 409
 GET /models                        200      200   200   200       200    200
 GET /models/{model_id}             200      200   200   200       200    200
 POST /uploads                      201      201   201   201       403    403
@@ -37,6 +42,7 @@ GET /uploads/{upload_id}           204      204   204   204       403    403
 PATCH /uploads/{upload_id}         204      204   204   204       403    403
 DELETE /uploads/{upload_id}        204      204   204   204       403    403
 GET /usage                         200      200   200   200       200    403
+GET /metrics                       200      403   403   403       403    403
 GET /orgs                          200      403   403   403       403    403
 POST /orgs                         201      403   403   403       403    403
 GET /orgs/{org_id}                 200      200   200   200       200    403

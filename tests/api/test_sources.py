@@ -93,6 +93,28 @@ async def test_the_flat_form_names_an_address_too(pulling: Make) -> None:
     assert answer.json()["payload"]["mine"] == "x"
 
 
+async def test_an_address_is_judged_only(pulling: Make) -> None:
+    """What it holds is pulled and described, in the query's form and in that of a body."""
+    pair = await pulling(always(BAD.encode()))
+    url = f"{BASE}/requests?validate_only=true"
+    for query, body in ((f"&input_uri={pair.url}a", None), ("", {"input_uri": pair.url + "a"})):
+        answer = await pair.client.post(url + query, json=body)
+        assert answer.status_code == 200, answer.text
+        assert [bad["line"] for bad in answer.json()["problems"]] == [3, 5]
+        assert await pair.is_clean()
+    unknown = {"model": "nobody", "input_uri": pair.url + "a"}
+    assert (await pair.client.post(url, json=unknown)).json()["code"] == "unknown_model"
+
+
+async def test_bad_lines_of_an_address_are_put_aside(pulling: Make) -> None:
+    """The option holds for lines that are pulled, too."""
+    pair = await pulling(always(BAD.encode()))
+    url = f"{BASE}/requests?on_invalid=quarantine"
+    answer = await pair.client.post(url, json={"input_uri": pair.url + "a"})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["problem_count"] == 2
+
+
 @pytest.mark.parametrize("kind", ["application/jsonl", "application/x-www-form-urlencoded", ""])
 async def test_the_query_names_an_address(pulling: Make, kind: str) -> None:
     """With an empty body of whatever type; model and options stand beside it."""

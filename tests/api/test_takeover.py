@@ -241,7 +241,8 @@ def test_an_escape_may_be_split_anywhere(
 ) -> None:
     """Between two chunks, or between what the server had read and the rest: it is one escape."""
     before = b'{"input_data":"{\\"key\\":\\"' + first
-    behind = second + b'\\",\\"request\\":{\\"contents\\":[{}]}}' + b"\\n" * 200_000 + b'"}'
+    rest = b'\\",\\"request\\":{\\"contents\\":[{\\"parts\\":[]}]}}'
+    behind = second + rest + b"\\n" * 200_000 + b'"}'
     length = len(before) + len(behind) if declared else None
     client.sendall(served.head(length, kind="application/json"))
     pieces = [

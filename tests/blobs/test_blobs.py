@@ -161,3 +161,27 @@ async def test_all_jobs_are_listed_with_their_ages(blobs: Blobs, spool: Spool) -
     times = [written_at for folder in found for written_at in folder.files.values()]
     assert max(times) - min(times) < 60
     assert min(times) > LONG_AGO
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [],
+        [range(1)],
+        [range(SIZE - 5, SIZE)],
+        [range(SIZE - 5, SIZE + 100)],
+        [range(40, 50), range(7), range(PART_BYTES, PART_BYTES + 3), range(41, 45)],
+    ],
+)
+async def test_any_pieces_are_read(blobs: Blobs, spool: Spool, parts: list[range]) -> None:
+    """Each is exact, in any order, near or far; the end of the file cuts one off."""
+    await put(blobs, spool, JOB, output_jsonl=DATA)
+    expected = [DATA[part.start : part.stop] for part in parts]
+    assert await blobs.pieces(JOB, "output.jsonl", parts) == expected
+
+
+async def test_pieces_of_nothing_are_missing(blobs: Blobs, spool: Spool) -> None:
+    """A file that is not there has no pieces."""
+    await put(blobs, spool, JOB, input_jsonl=b"lines")
+    with pytest.raises(BlobMissing):
+        await blobs.pieces(JOB, "output.jsonl", [range(1)])

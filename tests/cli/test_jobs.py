@@ -416,3 +416,22 @@ def test_the_key_is_never_shown(
     shown = capsys.readouterr()
     assert KEY not in shown.out + shown.err
     assert ("Traceback" in shown.err) is (debug == "1")
+
+
+def test_retry(stub: Stub, capsys: Out) -> None:
+    """A round that begins says where to look, and names its outcomes to the server."""
+    stub.on("POST", "/requests/req_7/retry", job("processing", batch_job_state="S"))
+    assert run(["retry", "req_7", "--outcomes", "error,missing"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out == "req_7\tprocessing  S\n"
+    assert shown.err == "next: penstock status req_7\n"
+    assert stub.seen[0].path.endswith("/requests/req_7/retry?outcomes=error%2Cmissing")
+
+
+def test_retry_and_wait(stub: Stub, capsys: Out) -> None:
+    """With --wait the command ends as the job does."""
+    stub.on("POST", "/requests/req_7/retry", job("processing"))
+    stub.on("GET", "/requests/req_7", job("failed", batch_job_state="S"))
+    assert run(["retry", "req_7", "--wait"]) == 3
+    assert "?" not in stub.seen[0].path
+    assert "req_7 is failed" in capsys.readouterr().err

@@ -6,7 +6,9 @@ from tests.client.stub import record
 
 from penstock.cli import render
 from penstock.cli.progress import Progress
-from penstock.client import Job
+from penstock.client import Eta, Job, Waiting
+
+START = 1_795_363_200
 
 
 class Terminal(io.StringIO):
@@ -67,3 +69,21 @@ def test_reason(processing: Job) -> None:
     sheet = render.sheet(job)
     assert "reason    no\\x1b[2J" in sheet
     assert "detail    2nd in the queue" in sheet
+
+
+def test_when_it_is_expected(processing: Job) -> None:
+    """The likely end is in the line of progress, and with its interval on the sheet."""
+    eta = Eta(expected_at=START, earliest_at=START - 60, latest_at=START + 60, coverage=0.8)
+    job = msgspec.structs.replace(processing, waiting=Waiting(eta=eta))
+    assert render.summary(job).endswith("RUNNING  expected 2026-11-22 16:00:00Z")
+    interval = "80 % between 2026-11-22 15:59:00Z and 2026-11-22 16:01:00Z"
+    assert f"expected  2026-11-22 16:00:00Z, {interval}" in render.sheet(job)
+
+
+def test_of_a_few_others_there_is_no_interval(processing: Job) -> None:
+    """Then the sheet says that it is a guess; and of none it says nothing."""
+    job = msgspec.structs.replace(processing, waiting=Waiting(eta=Eta(expected_at=START)))
+    assert "expected  2026-11-22 16:00:00Z, from a few others only" in render.sheet(job)
+    job = msgspec.structs.replace(processing, waiting=Waiting())
+    assert not [line for line in render.sheet(job) if line.startswith("expected")]
+    assert render.summary(job) == render.summary(processing)

@@ -385,3 +385,12 @@ def test_redirects_are_not_followed_with_the_key(stub: Stub) -> None:
     with connect(stub) as client, pytest.raises(APIError, match="answered 307"):
         client.models()
     assert len(stub.seen) == 1
+
+
+def test_retry_sends_a_key_of_its_own(stub: Stub) -> None:
+    """Sent again after a lost answer it has the same key, so it begins one round."""
+    stub.on("POST", "/requests/req_7/retry", error(503, "busy", "later"), job("processing"))
+    assert connect(stub, Pauses()).retry("req_7", ["error"]).status == "processing"
+    keys = [seen.headers["idempotency-key"] for seen in stub.seen]
+    assert len(keys) == 2
+    assert len(set(keys)) == 1

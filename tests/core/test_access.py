@@ -46,7 +46,7 @@ def test_the_operators_scopes_are_those_of_his_organisation() -> None:
         (org_id, role)
         for org_id in (OPERATOR_ORG, ACME)
         for role in Role
-        if may(org_id, role, ALL) & {Scope.ORGS_READ, Scope.ORGS_WRITE}
+        if may(org_id, role, ALL) & {Scope.ORGS_READ, Scope.ORGS_WRITE, Scope.METRICS_READ}
     }
     assert operators == {(OPERATOR_ORG, Role.OWNER), (OPERATOR_ORG, Role.ADMIN)}
 

@@ -31,7 +31,9 @@ JSON = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(["candidates", "usageMetadata", "promptFeedback", "finishReason", "x"]),
+            st.sampled_from(
+                ["candidates", "usageMetadata", "promptFeedback", "finishReason", "error", "x"]
+            ),
             inner,
             max_size=4,
         )
@@ -62,7 +64,7 @@ def test_an_absent_status_is_no_failure() -> None:
 def test_a_status_text_is_a_failure() -> None:
     """A non-empty status fails the line and is kept word for word."""
     text = 'Bad Request: {"error": {"code": 400}}'
-    assert judge(text, {}) == Judgement(outcome=LineOutcome.ERROR, status=text)
+    assert judge(text, {}) == Judgement(outcome=LineOutcome.ERROR, status=text, code="400")
 
 
 def test_a_failure_wins_over_an_answer() -> None:
@@ -76,7 +78,7 @@ def test_a_failure_wins_over_an_answer() -> None:
 def test_a_status_that_is_no_text_is_a_failure(status: object, text: str) -> None:
     """A status of another type fails the line, also one that Python calls false."""
     assert judge(status, {"candidates": [ANSWER]}) == Judgement(
-        outcome=LineOutcome.ERROR, status=text
+        outcome=LineOutcome.ERROR, status=text, code="other", is_retryable=True
     )
 
 
@@ -118,6 +120,9 @@ def test_the_finish_reason_decides(reason: str | None, expected: LineOutcome) ->
         {"finishReason": "STOP"},
         {"content": {}},
         {"content": {"parts": []}},
+        {"content": {"parts": [{}, {"text": ""}, None, ""]}},
+        {"content": {"parts": [{"text": "I think", "thought": True}]}},
+        {"content": {"parts": [{"thoughtSignature": "c2ln", "text": ""}]}},
         {"content": "x"},
         None,
         "x",
@@ -180,6 +185,8 @@ STRANGE = [
         b'"usageMetadata"',
         b'"candidates"',
         b'"parts"',
+        b'"thought":true,"text"',
+        b'"error":{"code":500},"candidates"',
     ],
     *[
         b'"x":1e999,"content"',
@@ -200,7 +207,9 @@ def exactly(response: bytes) -> Judgement | None:
 
 
 @pytest.mark.parametrize("reason", ["STOP", "MAX_TOKENS"])
-@pytest.mark.parametrize("content", [ANSWER["content"], {}, None])
+@pytest.mark.parametrize(
+    "content", [ANSWER["content"], {}, {"parts": [{"text": ""}]}, {"parts": {"text": "x"}}, None]
+)
 def test_ordinary_answers_are_judged_at_once(reason: str, content: object) -> None:
     """The documented shape needs no second look, and the verdict is the same."""
     candidate = {"content": content, "finishReason": reason}
@@ -208,6 +217,12 @@ def test_ordinary_answers_are_judged_at_once(reason: str, content: object) -> No
         at_once = judge_answer(orjson.dumps(response))
         assert at_once is not None
         assert at_once == judge("", response)
+
+
+def test_other_stops_are_left_to_the_exact_way() -> None:
+    """Only the two ordinary ends are judged at once."""
+    answer = {"candidates": [{**ANSWER, "finishReason": "SAFETY"}]}
+    assert judge_answer(orjson.dumps(answer)) is None
 
 
 def test_a_bottomless_answer_is_left_to_the_exact_way() -> None:
@@ -233,6 +248,12 @@ def test_any_json_is_judged_at_once_or_not_at_all(response: object) -> None:
     """For other JSON too the fast way never contradicts the exact one."""
     encoded = msgspec.json.encode(response)
     assert judge_answer(encoded) in {None, exactly(encoded)}
+
+
+@pytest.mark.parametrize("part", ["x", {"text": "x"}, {"functionCall": {"name": "f"}}])
+def test_any_content_is_an_answer(part: object) -> None:
+    """Whatever a part holds, there is an answer if it is more than nothing."""
+    assert outcome({"content": {"parts": [{}, part]}, "finishReason": "STOP"}) is LineOutcome.OK
 
 
 # -- usage ---------------------------------------------------------------------------------------

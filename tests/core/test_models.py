@@ -1,3 +1,5 @@
+from decimal import Decimal
+
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -9,10 +11,13 @@ from penstock.core.models import (
     DEFAULT_MODEL,
     PROMPT_TOKENS_LONG,
     SEED_CATALOGUE,
+    Model,
     Price,
+    at_location,
     cost_pico_dollars,
 )
 from penstock.core.money import micro_from_pico
+from penstock.core.quotas import day_of
 
 FLASH = SEED_CATALOGUE["gemini-3-flash-preview"].price or Price(input=0, output=0)
 PRO = SEED_CATALOGUE["gemini-3-pro-preview"].price or Price(input=0, output=0)
@@ -110,3 +115,85 @@ def test_a_misspelt_price_is_refused() -> None:
     """A price with an unknown member is an error and not a free model."""
     with pytest.raises(msgspec.ValidationError, match="inptu"):
         msgspec.convert({"inptu": 1, "input": 1, "output": 1}, Price)
+
+
+PRICES = """
+    gemini-3-flash-preview 0.50 0.05 3.00 - 0.25 1.50 -
+    gemini-3-pro-preview 2.00 0.20 12.00 - 1.00 6.00 -
+    gemini-3.1-pro-preview 2.00 0.20 12.00 - 1.00 6.00 -
+    gemini-3-pro-image-preview 2.00 0.20 12.00 120 1.00 6.00 60
+    gemini-3.1-flash-image 0.50 0.05 3.00 60 0.25 1.50 30
+    gemini-3.1-flash-lite 0.25 0.025 1.50 - 0.125 0.75 -
+    gemini-3.1-flash-lite-image 0.25 0.025 1.50 30 0.125 0.75 15
+    gemini-3.5-flash 1.50 0.15 9.00 - 0.75 4.50 -
+    gemini-3.5-flash-lite 0.30 0.03 2.50 - 0.15 1.25 -
+    gemini-3.6-flash 0.75 0.075 3.75 - 0.375 1.875 -
+    gemini-3.7-flash 0.75 0.075 3.75 - 0.375 1.875 -
+    gemini-3.8-flash 0.75 0.075 3.75 - 0.375 1.875 -
+"""
+"""Dollars a million tokens: input, cached, output and images, then what a batch costs of them."""
+
+TODAY, NEW_YEAR = day_of(1_795_392_000), day_of(1_798_761_600)
+"""2026-11-23 and 2027-01-01."""
+
+
+def micro(dollars: str) -> int | None:
+    """Micro-dollars of a number of the table."""
+    return None if dollars == "-" else round(Decimal(dollars) * 1_000_000)
+
+
+@pytest.mark.parametrize("row", PRICES.strip().splitlines(), ids=lambda row: row.split()[0])
+def test_prices_are_those_of_the_table(row: str) -> None:
+    """Every model has the batch price that was read, and the online price beside it."""
+    model_id, *dollars = row.split()
+    amounts = [micro(each) for each in dollars]
+    price = SEED_CATALOGUE[model_id].price_on(TODAY)
+    assert price is not None
+    online = price.online
+    assert online is not None
+    assert [online.input, online.cached, online.output, online.image_output] == amounts[:4]
+    assert [price.input, price.output, price.image_output] == amounts[4:]
+    assert price.cached == amounts[1]
+
+
+def test_every_model_of_the_catalogue_stands_in_the_table() -> None:
+    """No price is untested, and the three models of the guide are offered first."""
+    assert {row.split()[0] for row in PRICES.strip().splitlines()} == set(SEED_CATALOGUE)
+    assert list(SEED_CATALOGUE)[:3] == [
+        "gemini-3-flash-preview",
+        "gemini-3-pro-preview",
+        "gemini-3-pro-image-preview",
+    ]
+
+
+@pytest.mark.parametrize("model_id", ["gemini-3.6-flash", "gemini-3.7-flash", "gemini-3.8-flash"])
+def test_a_price_changes_on_its_day(model_id: str) -> None:
+    """Jobs of 2027-01-01 pay the new price, those of the day before the old one."""
+    model = SEED_CATALOGUE[model_id]
+    before, after = model.price_on(NEW_YEAR - 1), model.price_on(NEW_YEAR)
+    assert before is not None
+    assert after is not None
+    assert before.online is not None
+    assert after.online is not None
+    assert (before.input, before.output, before.online.output) == (375_000, 1_875_000, 3_750_000)
+    assert (after.input, after.output, after.online.output) == (750_000, 3_750_000, 7_500_000)
+    assert model.price_on(NEW_YEAR + 400) == after
+
+
+def test_other_locations_cost_more_where_the_provider_says_so() -> None:
+    """Ten per cent, on every amount and every day; once, and not at `global`."""
+    model = SEED_CATALOGUE["gemini-3.6-flash"]
+    assert at_location(model, "global") == model
+    there = at_location(model, "us-central1")
+    before, after = there.price_on(TODAY), there.price_on(NEW_YEAR)
+    assert before is not None
+    assert after is not None
+    assert before.online is not None
+    assert (before.input, before.cached, before.output) == (412_500, 82_500, 2_062_500)
+    assert (before.audio_input, before.online.input, after.input) == (None, 825_000, 825_000)
+    assert at_location(there, "us-central1") == there
+    pro = SEED_CATALOGUE["gemini-3-pro-preview"]
+    assert at_location(pro, "us-central1") == pro
+    unknown = Model(id="x", regional_percent=110)
+    assert at_location(unknown, "us-central1") == unknown
+    assert unknown.price_on(TODAY) is None

@@ -8,20 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.fake_clock import START
 
-from penstock.core.models import SEED_CATALOGUE, Price
+from penstock.core.estimate import Estimate, Span
 from penstock.core.quotas import (
     BYTES_RETRY_SECONDS,
     JOB_RETRY_SECONDS,
     Asked,
-    Estimates,
     Excess,
     Quotas,
     Used,
+    check_cost,
     checked_overrides,
     day_ends,
+    day_named,
     day_of,
     day_text,
-    estimate_micro_dollars,
     excess,
     month_begins,
     month_ends,
@@ -29,7 +29,7 @@ from penstock.core.quotas import (
     refusal,
     without_price,
 )
-from penstock.errors import InvalidRequest, Reservation
+from penstock.errors import CostOverCap, InvalidRequest, Reservation
 
 USED = Used(
     jobs_in_flight=5,
@@ -136,20 +136,50 @@ def test_quotas_that_are_none_are_refused(values: dict[str, object]) -> None:
     assert "lines_day_max" in str(refused.value.hint)
 
 
-def test_an_estimate_is_input_and_output() -> None:
-    """Bytes become prompt tokens, lines become output tokens, each at its batch price."""
-    price = Price(input=250_000, output=1_500_000)
-    estimates = Estimates(input_bytes_per_token=4, output_tokens_per_line=100)
-    # 1,000 tokens in, 300 out: 250 + 450 micro-dollars.
-    assert estimate_micro_dollars(price, 3_997, 3, estimates) == 700
+def test_a_day_is_found_by_its_name() -> None:
+    """What is written is read again; what is no day of any year is none."""
+    for text in ("1970-01-01", "2024-02-29", "2026-11-23"):
+        day = day_named(text)
+        assert day is not None
+        assert day_text(day) == text
+    for text in ("2026-02-29", "20261123", "2026-W48-1", "", "today", "2026-11-23T00"):
+        assert day_named(text) is None
 
 
-def test_an_image_is_estimated_at_the_price_of_images() -> None:
-    """A model that makes images answers with images."""
-    price = SEED_CATALOGUE["gemini-3-pro-image-preview"].price
-    assert price is not None
-    estimates = Estimates(output_tokens_per_line=1_000)
-    assert estimate_micro_dollars(price, 0, 1, estimates) == 60_000
+def expecting(cost: Span | None) -> Estimate:
+    """An estimate of nothing but the cost."""
+    nothing = Span(low=0, expected=0, high=0)
+    return Estimate(lines=1, prompt_tokens=nothing, output_tokens=nothing, micro_dollars=cost)
+
+
+COST = Span(low=1_000_000, expected=2_000_000, high=5_000_000)
+
+
+def test_a_job_may_cost_what_it_is_expected_to() -> None:
+    """The cap is compared with what is expected; no cap compares nothing."""
+    check_cost(2_000_000, "m", expecting(COST))
+    check_cost(None, "m", expecting(COST))
+    check_cost(None, "m", expecting(None))
+
+
+def test_a_job_that_is_expected_to_cost_too_much_is_refused() -> None:
+    """The refusal has the estimate, its range, the cap, and what can be done."""
+    with pytest.raises(CostOverCap) as refused:
+        check_cost(1_999_999, "m", expecting(COST))
+    error = refused.value
+    assert (error.status, error.error_code) == (402, "cost_over_cap")
+    assert all(
+        amount in error.message for amount in ("$2.000000", "$1.000000", "$5.000000", "$1.999999")
+    )
+    assert "max_cost_usd" in str(error.hint)
+
+
+def test_an_unknown_price_cannot_be_capped() -> None:
+    """Whoever caps the cost does not get a job whose cost nobody knows."""
+    with pytest.raises(InvalidRequest) as refused:
+        check_cost(10**12, "gemini-x", expecting(None))
+    assert (refused.value.status, refused.value.error_code) == (400, "price_unknown")
+    assert "gemini-x" in refused.value.message
 
 
 def test_a_model_without_a_price_has_its_own_code() -> None:

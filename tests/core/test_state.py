@@ -3,6 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.core.state import (
+    SETTLED_FROM,
     STATUS_WORDS,
     TERMINAL,
     TRANSITIONS,
@@ -16,14 +17,25 @@ WORDS = {"queued", "processing", "success", "failed", "cancelled"}
 
 @settings(deadline=None, max_examples=200)
 @given(st.data())
-def test_a_life_ends_only_in_a_terminal_state(data: st.DataObject) -> None:
-    """Whatever allowed moves a job makes, it can only stand still in a terminal state."""
+def test_a_round_ends_only_in_a_terminal_state(data: st.DataObject) -> None:
+    """Whatever allowed moves a job makes, a round can only stand still in a terminal state."""
     state = JobState.ACCEPTED
     for _ in range(50):
-        if not TRANSITIONS[state]:
+        further = TRANSITIONS[state] - {JobState.ACCEPTED}
+        if not further:
             break
-        state = data.draw(st.sampled_from(sorted(TRANSITIONS[state])))
-    assert (not TRANSITIONS[state]) == (state in TERMINAL)
+        state = data.draw(st.sampled_from(sorted(further)))
+    assert (TRANSITIONS[state] <= {JobState.ACCEPTED}) == (state in TERMINAL)
+
+
+def test_another_round_begins_only_after_an_output() -> None:
+    """ACCEPTED comes again from the end of a round, and from nowhere else."""
+    assert sources_of(JobState.ACCEPTED) == TERMINAL | {JobState.COLLECTING}
+
+
+def test_a_later_round_can_come_to_nothing_wherever_it_is() -> None:
+    """From each open state a round is over at once, or after what it brought was collected."""
+    assert set(JobState) - TERMINAL - {JobState.RUNNING} == set(SETTLED_FROM)
 
 
 def test_every_state_can_be_reached() -> None:

@@ -15,8 +15,10 @@ from penstock.core.webhook import (
     WAITS_SECONDS,
     EndedJob,
     EventKind,
+    SlowJob,
     body_of,
     parse_kinds,
+    slow_body_of,
     wait_seconds,
     wants,
 )
@@ -55,9 +57,37 @@ def test_a_wait_is_the_schedules_within_the_jitter(tries: int, seed: int) -> Non
 
 
 def test_every_end_has_its_kind() -> None:
-    """No job ends without an event, and no event is of another state."""
+    """No job ends without an event, and of the others none is of an end."""
     assert set(KIND_OF) == TERMINAL
-    assert set(KIND_OF.values()) == set(EventKind)
+    assert set(KIND_OF.values()) == set(EventKind) - {EventKind.JOB_SLOW}
+
+
+def test_a_slow_job_is_told_with_its_reason() -> None:
+    """What is told of a job that goes on has no counts and no cost, but says why it is told."""
+    slow = SlowJob(
+        id="req_1",
+        org_id="acme",
+        state=JobState.RUNNING,
+        model="gemini-3-flash-preview",
+        line_count=3,
+        created_at=1_795_363_200.0,
+        slow_at=1_795_363_260.25,
+        reason="It has been waiting for 2 h.",
+    )
+    assert json.loads(slow_body_of(slow)) == {
+        "type": "job.slow",
+        "timestamp": "2026-11-22T16:01:00.250000Z",
+        "data": {
+            "request_id": "req_1",
+            "org_id": "acme",
+            "status": "processing",
+            "model": "gemini-3-flash-preview",
+            "created_at": "2026-11-22T16:00:00.000000Z",
+            "slow_at": "2026-11-22T16:01:00.250000Z",
+            "total_count": 3,
+            "reason": "It has been waiting for 2 h.",
+        },
+    }
 
 
 def test_the_body_is_thin() -> None:

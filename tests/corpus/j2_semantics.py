@@ -226,10 +226,11 @@ def _nested() -> Iterator[Row]:
     yield "brackets in a text", b'{"k": "' + b"[{" * 500 + b'"' + TAIL, "ok"
     for inner, verdict in ((14, "ok"), (15, "nesting_too_deep")):
         objects = b'{"a":' * inner + b"1" + b"}" * inner
-        line = b'{"request":{"contents":[{}],"tools":' + objects + b"}}"
+        line = b'{"request":{"contents":[{"parts":[]}],"t":' + objects + b"}}"
         yield f"{inner} objects in request", line, verdict
     lists = b"[" * 40 + b"]" * 40
-    yield "40 arrays in request", b'{"request":{"contents":[{}],"t":' + lists + b"}}", "ok"
+    line = b'{"request":{"contents":[{"parts":[]}],"t":' + lists + b"}}"
+    yield "40 arrays in request", line, "ok"
 
 
 FILES: Final[tuple[Row, ...]] = (

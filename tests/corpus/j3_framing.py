@@ -168,8 +168,8 @@ def _borders() -> Iterator[Row]:
 
 
 MANY: Final[tuple[Row, ...]] = (
-    ("200,000 lines", ((b'{"request":{"contents":[{}]}}\n', 200_000),), "ok:200000"),
-    ("200,001 lines", ((b'{"request":{"contents":[{}]}}\n', 200_001),), "too_many_lines"),
+    ("200,000 lines", ((b'{"request":{"contents":[{"parts":[]}]}}\n', 200_000),), "ok:200000"),
+    ("200,001 lines", ((b'{"request":{"contents":[{"parts":[]}]}}\n', 200_001),), "too_many_lines"),
 )
 
 

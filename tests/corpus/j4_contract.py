@@ -161,8 +161,6 @@ FILE_PLACES: Final = {
 NO_FILES: Final = (
     '"contents":[{"parts":[{"text":"fileData fileUri gs://own-bucket/penstock/a"}]}]',
     '"contents":[{"parts":[{"fileData":null,"text":"x"}]}]',
-    '"contents":[{"parts":[{"fileData":{}}]}]',
-    '"contents":[{"parts":[{"fileData":[{"fileUri":"file:///a"}]}]}]',
     '"contents":[{"parts":[{"fileUri":"file:///a"}]}]',
     (
         f'"contents":[{CONTENT}],"generationConfig":{{"responseSchema":{{"type":"OBJECT",'
@@ -170,28 +168,34 @@ NO_FILES: Final = (
     ),
 )
 LATER: Final = (
-    '"contents":[{}]',
     '"contents":[{"parts":[]}]',
-    '"contents":[{"parts":null}]',
-    '"contents":[{"parts":{}}]',
-    '"contents":[{"parts":[17]}]',
     '"contents":[{"parts":[{"text":17}]}]',
     '"contents":[{"parts":[{"inlineData":{"mimeType":"image/png","data":"!"}}]}]',
-    '"contents":[{"parts":[{"inlineData":17}]}]',
     '"contents":[{"parts":[{"functionCall":{"name":"f","args":{"a":1}}}]}]',
     '"contents":[{"parts":[{"unknown":1}]}]',
     '"contents":[{"unknown":1}]',
-    f'"contents":[{CONTENT}],"systemInstruction":17',
     f'"contents":[{CONTENT}],"generationConfig":{{"temperature":99}}',
     f'"contents":[{CONTENT}],"generationConfig":{{"temperature":"hot"}}',
     f'"contents":[{CONTENT}],"tools":null',
     f'"contents":[{CONTENT}],"unknownMember":[1]',
     f'"contents":[{CONTENT}],"model":"models/another"',
     f'"contents":[{CONTENT}],"messages":[]',
-    f'"contents":[{CONTENT}],"Config":{{}}',
     f'"contents":[{CONTENT}],"status":1,"response":2,"processed_time":3',
 )
 """Inside `request`: accepted, because the provider judges it line by line."""
+
+TRAPS: Final = (
+    ('"contents":[{}]', "empty_object"),
+    ('"contents":[{"parts":null}]', "empty_object"),
+    ('"contents":[{"parts":{}}]', "empty_object"),
+    ('"contents":[{"parts":[{"fileData":{}}]}]', "empty_object"),
+    (f'"contents":[{CONTENT}],"Config":{{}}', "empty_object"),
+    ('"contents":[{"parts":[17]}]', "mixed_types"),
+    ('"contents":[{"parts":[{"inlineData":17}]}]', "mixed_types"),
+    ('"contents":[{"parts":[{"fileData":[{"fileUri":"file:///a"}]}]}]', "mixed_types"),
+    (f'"contents":[{CONTENT}],"systemInstruction":17', "mixed_types"),
+)
+"""Inside `request`: refused, because the provider's importer would refuse the whole file for it."""
 
 
 def _types() -> Iterator[Row]:
@@ -207,6 +211,8 @@ def _types() -> Iterator[Row]:
         yield f"content {before[:1]}{value}", line.encode(), "content_not_an_object"
     for value in LATER:
         yield f"request with {value}", f'{{"request":{{{value}}}}}'.encode(), "ok"
+    for value, verdict in TRAPS:
+        yield f"request with {value}", f'{{"request":{{{value}}}}}'.encode(), verdict
 
 
 def _roles() -> Iterator[Row]:
@@ -249,7 +255,8 @@ def _files() -> Iterator[Row]:
     for members in NO_FILES:
         yield f"no file: {members}", f'{{"request":{{{members}}}}}'.encode(), "ok"
     beside = f'"metadata":{{"fileData":{{"fileUri":{OWN}}}}}'
-    yield "a file beside request", f'{{{beside},"request":{{"contents":[{{}}]}}}}'.encode(), "ok"
+    line = f'{{{beside},"request":{{"contents":[{CONTENT}]}}}}'
+    yield "a file beside request", line.encode(), "ok"
     role = f'{{"role":"x","parts":[{{"fileData":{{"fileUri":{OWN}}}}}]}}'
     yield "a role and a file", f'{{"request":{{"contents":[{role}]}}}}'.encode(), "unknown_role"
 
@@ -268,7 +275,7 @@ OTHERS: Final[tuple[Row, ...]] = (
     ("contents without request", b'{"contents":[{"parts":[{"text":"x"}]}]}', "missing_request"),
     ("a prompt", b'{"prompt":"x"}', "missing_request"),
     ("the batch format of Anthropic", b'{"custom_id":"x","params":{}}', "missing_request"),
-    ("an escaped request", rb'{"r\u0065quest":{"contents":[{}]}}', "ok"),
+    ("an escaped request", rb'{"r\u0065quest":{"contents":[{"parts":[]}]}}', "ok"),
     ("an empty request", b'{"request":{}}', "missing_contents"),
     ("content", b'{"request":{"content":[{}]}}', "missing_contents"),
     ("Contents", b'{"request":{"Contents":[{}]}}', "missing_contents"),
@@ -282,12 +289,12 @@ OTHERS: Final[tuple[Row, ...]] = (
     ),
     ("body null", b'{"body":null}', "openai_format"),
     ("messages in request", b'{"request":{"messages":[]}}', "openai_format"),
-    ("body beside request", b'{"body":{},"request":{"contents":[{}]}}', "ok"),
+    ("body beside request", b'{"body":{},"request":{"contents":[{"parts":[]}]}}', "ok"),
     ("config", b'{"request":{"contents":[{}],"config":{}}}', "sdk_format"),
     ("config null", b'{"request":{"contents":[{}],"config":null}}', "sdk_format"),
     ("config alone", b'{"request":{"config":{}}}', "sdk_format"),
     ("an escaped config", rb'{"request":{"contents":[{}],"c\u006fnfig":1}}', "sdk_format"),
-    ("config beside request", b'{"config":{},"request":{"contents":[{}]}}', "ok"),
+    ("config beside request", b'{"config":{},"request":{"contents":[{"parts":[]}]}}', "ok"),
 )
 
 FILE: Final = b'{"request":{"contents":[{"parts":[{"fileData":{"fileUri":"%b"}}]}]}}\n'

@@ -21,6 +21,7 @@ from penstock.lifecycle.ports import Ports
 from penstock.store import jobs as store_jobs
 from penstock.store.admission import Admission
 from penstock.store.jobs import Finish, Jobs
+from penstock.store.ledger import settle
 
 LATE_SECONDS: Final = 0.3
 
@@ -55,19 +56,19 @@ def create_again() -> None:
 
 def bill_afterwards() -> None:
     """The ledger is written in a transaction of its own, after the terminal state."""
-    finish, bill = Jobs.finish, store_jobs._bill
+    finish = Jobs.finish
 
     async def later(*_: object) -> None:
         """Bill nothing here."""
 
     async def split(jobs: Jobs, job_id: JobId, at: float, told: Finish, **only: int | None) -> bool:
         moved = await finish(jobs, job_id, at, told, **only)
-        if moved and told.counts is not None:
+        if moved:
             async with jobs._engine.begin() as connection:
-                await bill(connection, job_id, at, told.counts, told.cost_micro_dollars)
+                await settle(connection, job_id, at, told.spent)
         return moved
 
-    _put(store_jobs, "_bill", later)
+    _put(store_jobs, "settle", later)
     _put(Jobs, "finish", split)
 
 

@@ -8,6 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import Any, Final
 
@@ -62,6 +63,10 @@ class Try(msgspec.Struct, kw_only=True):
     """Whether a webhook was there before it."""
     has_key: bool = False
     """Whether it can be sent again without becoming another job."""
+    query: str = ""
+    """Its options."""
+    wants_retry: bool = False
+    is_retry_answered: bool = False
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -129,13 +134,29 @@ class Client:
 
     # -- what it submits -------------------------------------------------------------------------
 
-    def new_try(self, directive: str = "", *, lines: int = 3, padding: int = 0) -> Try:
+    def new_failing_try(self) -> Try:
+        """Make one whose first line fails the first time, and whose last two are identical."""
+        one = self.new_try(lines=4, twins=1, first="[[emulator:fail-once=503]]")
+        one.has_key = True
+        return one
+
+    def new_try(
+        self,
+        directive: str = "",
+        *,
+        lines: int = 3,
+        padding: int = 0,
+        twins: int = 0,
+        first: str = "",
+    ) -> Try:
         """Make a submission; nothing is sent."""
         tag = f"{self._name}-{len(self.tries)}"
-        nonces = [f"nonce-{tag}-{number}-x" for number in range(lines)]
+        nonces = [f"nonce-{tag}-{min(number, lines - 1 - twins)}-x" for number in range(lines)]
+        tails = [f"{directive}{'.' * padding}" for _ in nonces]
+        tails[0] += first
         text = "".join(
-            json.dumps(_line(nonce, f"{nonce} {directive}{'.' * padding}")) + "\n"
-            for nonce in nonces
+            json.dumps(_line(nonce, f"{nonce} {tail}")) + "\n"
+            for nonce, tail in zip(nonces, tails, strict=True)
         )
         body = {
             "model": "Gemini-batch-inference",
@@ -148,14 +169,14 @@ class Client:
     def submit(self, one: Try) -> None:
         """Send it in one request; a server that says that it lost its receiver is asked again."""
         head = {"Idempotency-Key": one.tag} if one.has_key else {}
-        answer = self._call("POST", f"{BASE}/requests", one.data, head, halves=True)
+        answer = self._call("POST", f"{BASE}/requests{one.query}", one.data, head, halves=True)
         pause = _Pause()
         end = time.monotonic() + TIMEOUT_SECONDS
         # 503: the receiving process was killed, not the server. 409: the server that had the key
         # was killed, and is not taken for dead yet.
         while answer.status in {409, 503} and time.monotonic() < end:
             pause()
-            answer = self._call("POST", f"{BASE}/requests", one.data, head, halves=True)
+            answer = self._call("POST", f"{BASE}/requests{one.query}", one.data, head, halves=True)
         self._accepted(one, answer)
 
     def upload(self, one: Try) -> None:
@@ -191,6 +212,27 @@ class Client:
             self.refusals.append(f"cancel: {answer.status} {answer.body[:300]!r}")
         one.is_cancel_answered = True
 
+    def look(self, one: Try) -> bool:
+        """Ask for the lines that a running job has so far; return whether there were any."""
+        answer = self._call("GET", f"{BASE}/requests/{one.request_id}/output?partial=true")
+        if answer.status not in {200, 202}:
+            self.refusals.append(f"look: {answer.status} {answer.body[:300]!r}")
+        return answer.status == HTTPStatus.OK
+
+    def retry(self, one: Try) -> None:
+        """Send the lines that failed again; with its key that happens once."""
+        one.wants_retry = True
+        path = f"{BASE}/requests/{one.request_id}/retry?outcomes=error"
+        pause = _Pause()
+        end = time.monotonic() + TIMEOUT_SECONDS
+        answer = self._call("POST", path, headers={"Idempotency-Key": one.tag})
+        # 409: the server that had the key was killed, and is not taken for dead yet.
+        while answer.status == HTTPStatus.CONFLICT and time.monotonic() < end:
+            pause()
+            answer = self._call("POST", path, headers={"Idempotency-Key": one.tag})
+        self._note(self._good(answer, 200).json)
+        one.is_retry_answered = True
+
     def catch_up(self) -> None:
         """Ask again for all that got no answer and can be asked again."""
         for one in self.tries:
@@ -200,6 +242,8 @@ class Client:
                 self.upload(one)
             if one.wants_cancel and not one.is_cancel_answered and one.request_id is not None:
                 self.cancel(one)
+            if one.wants_retry and not one.is_retry_answered:
+                self.retry(one)
 
     # -- what it reads ---------------------------------------------------------------------------
 

@@ -238,8 +238,16 @@ class History:
             client.upload(client.new_try())
         elif plan.work is Work.CANCEL:
             self._cancel_while_it_runs()
+        elif plan.work is Work.LOOK:
+            self._look_while_it_runs()
         elif plan.work is Work.CANCEL_EARLY:
             self._cancel_while_it_is_created()
+        elif plan.work is Work.CUT:
+            one = client.new_failing_try()
+            one.query = "?shards=2"
+            client.submit(one)
+        elif plan.work is Work.RETRIED:
+            self._retry_by_hand(server)
         elif plan.work is Work.STOP:
             client.submit(client.new_try())
             server.send(signal.SIGTERM)
@@ -267,6 +275,22 @@ class History:
         client.submit(one)
         self._wait_for(one, "JOB_STATE_RUNNING")
         client.cancel(one)
+
+    def _look_while_it_runs(self) -> None:
+        client = self._client
+        self._lane.rule({}, {"partial": True, "rows": 0.5})
+        one = client.new_try("[[emulator:delay=3h]]")
+        client.submit(one)
+        self._wait_for(one, "JOB_STATE_RUNNING")
+        client.wait(lambda: client.look(one), "a look", REST_SECONDS)
+
+    def _retry_by_hand(self, server: Child) -> None:
+        client = self._client
+        one = client.new_failing_try()
+        one.query = "?retry_attempts=0"
+        client.submit(one)
+        self._settle(server)
+        client.retry(one)
 
     def _cancel_while_it_is_created(self) -> None:
         client = self._client

@@ -19,6 +19,7 @@ from tests.crash.client import ENDED, MODEL, Client, Seen, Try
 from tests.crash.hook import Received
 from tests.crash.rows import rows
 
+from penstock.core.job import name_of_round
 from penstock.core.models import SEED_CATALOGUE
 from penstock.core.money import micro_from_pico
 from penstock.core.state import TERMINAL, TRANSITIONS, JobState
@@ -43,6 +44,7 @@ _STATE_OF_EVENT: Final = {
     "intent": JobState.SUBMITTING,
     "created": JobState.RUNNING,
     "adopted": JobState.RUNNING,
+    "retrying": JobState.ACCEPTED,
     **{state.value: state for state in JobState},
 }
 
@@ -125,9 +127,11 @@ def _endings(evidence: Evidence) -> Iterator[Finding]:
 def _moves(evidence: Evidence) -> Iterator[Finding]:
     """1 and 7: what a client sees of a job goes forward, and its end never changes."""
     last: dict[str, Seen] = {}
+    retried = {one.request_id for one in evidence.client.tries if one.wants_retry}
     for seen in evidence.client.journal:
         before = last.get(seen.request_id)
-        if before is not None:
+        # Who retries a job sees it run again.
+        if before is not None and seen.request_id not in retried:
             if _ORDER[seen.status] < _ORDER[before.status]:
                 yield Finding("7: backwards", f"{before} then {seen}")
             if before.status in ENDED and seen.status != before.status:
@@ -148,26 +152,32 @@ def _history(evidence: Evidence) -> Iterator[Finding]:
         for before, after in pairwise(states):
             if after not in TRANSITIONS[before]:
                 yield Finding("7: wrong state", f"{job_id} went from {before} to {after}")
-        if [state for state in states if state in TERMINAL] != states[-1:]:
+        left = [before for before, after in pairwise(states) if after is JobState.ACCEPTED]
+        ends = [state for state in states if state in TERMINAL]
+        if ends != [state for state in left if state in TERMINAL] + states[-1:]:
             yield Finding("1: two ends", f"{job_id}: {states}")
 
 
 def _payment(evidence: Evidence) -> Iterator[Finding]:
     """2 and 3: no provider job unasked for, none paid twice, none posted twice."""
     finished = _finished(evidence)
-    known = {record["request_id"]: record for record in evidence.records}
+    owners = _owners(evidence)
     paid: Counter[str] = Counter()
     for event in finished.values():
         label = event["labels"].get("penstock-job", "")
-        if label not in known:
+        if label not in owners:
             yield Finding("2: unexpected", f"a provider job for {label!r}")
         paid[label] += any(event["usage"].values())
-    for job_id, count in paid.items():
+    for label, count in paid.items():
         if count > 1:
-            yield Finding("3: paid twice", f"{job_id}: {count} provider jobs")
-    for job_id, record in known.items():
-        if record["status"] == "success" and paid[job_id] != 1:
-            yield Finding("3: not paid", f"{job_id} succeeded with {paid[job_id]} provider jobs")
+            yield Finding("3: paid twice", f"{label}: {count} provider jobs")
+    sums: Counter[str] = Counter()
+    for label, count in paid.items():
+        sums[owners.get(label, "")] += count
+    for record in evidence.records:
+        job_id = record["request_id"]
+        if record["status"] == "success" and not sums[job_id]:
+            yield Finding("3: not paid", f"{job_id} succeeded with {sums[job_id]} provider jobs")
     names = Counter(one["displayName"] for one in evidence.events if one["event"] == "job_created")
     intents = Counter(
         f"penstock-{row['job_id']}-a{row['number']}"
@@ -181,26 +191,38 @@ def _money(evidence: Evidence) -> Iterator[Finding]:
     """6: billed is what the provider's log says of the one job that was kept, once."""
     finished = _finished(evidence)
     entries: dict[str, list[Json]] = {}
-    for entry in rows(evidence.data, "SELECT * FROM ledger"):
+    for entry in rows(evidence.data, "SELECT * FROM ledger WHERE kind = 'usage'"):
         entries.setdefault(entry["job_id"], []).append(entry)
-    used: dict[str, tuple[int, int, int]] = {}
+    owners = _owners(evidence)
+    used: dict[str, list[tuple[int, int, int]]] = {}
     for event in finished.values():
         usage = event["usage"]
         if any(usage.values()):
             tokens = usage["candidatesTokenCount"] + usage["thoughtsTokenCount"]
-            used[event["labels"]["penstock-job"]] = _bill(usage["promptTokenCount"], tokens)
+            job_id = owners.get(event["labels"]["penstock-job"], "")
+            used.setdefault(job_id, []).append(_bill(usage["promptTokenCount"], tokens))
     for record in evidence.records:
         job_id = record["request_id"]
+        mine = entries.get(job_id, [])
         billed = [
-            (one["prompt_tokens"], one["output_tokens"], one["micro_dollars"])
-            for one in entries.get(job_id, [])
+            (one["prompt_tokens"], one["output_tokens"], one["micro_dollars"]) for one in mine
         ]
-        real = [one for one in billed if any(one)]
-        wanted = [used[job_id]] if job_id in used else []
-        if real != wanted or len(billed) > 1:
+        wanted = used.get(job_id, [])
+        rounds = {one["round"] for one in mine}
+        if _sum(billed) != _sum(wanted) or len(billed) > len(rounds):
             yield Finding("6: misbilled", f"{job_id}: billed {billed}, used {wanted}")
     for job_id in set(entries) - {record["request_id"] for record in evidence.records}:
         yield Finding("6: misbilled", f"{job_id} does not exist")
+
+
+_LEFT: Final = """SELECT held.job_id, held.round FROM ledger held
+    LEFT JOIN ledger back ON back.job_id = held.job_id AND back.round = held.round
+        AND back.kind = 'refunded'
+    LEFT JOIN ledger used ON used.job_id = held.job_id AND used.round = held.round
+        AND used.kind = 'usage'
+    WHERE held.kind = 'reserved' AND held.micro_dollars != coalesce(back.micro_dollars, -1)
+        + min(held.micro_dollars, coalesce(used.micro_dollars, 0))"""
+"""Rounds whose entries in the ledger do not add up."""
 
 
 def _quotas(evidence: Evidence) -> Iterator[Finding]:
@@ -214,10 +236,25 @@ def _quotas(evidence: Evidence) -> Iterator[Finding]:
         evidence.data,
         "SELECT count(*) AS jobs, sum(line_count) AS lines, "
         "sum(input_bytes + coalesce(output_bytes, 0)) AS bytes, 0 AS reserved, "
-        "sum(coalesce(cost_micro_dollars, 0)) AS spent FROM jobs",
+        "sum(coalesce(cost_micro_dollars, 0)) AS spent FROM jobs WHERE parent_id IS NULL",
     )
     if counted != real:
         yield Finding("14: quota", f"counted {counted}, jobs have {real}")
+    for row in rows(evidence.data, _LEFT):
+        yield Finding("14: quota", f"{row} was reserved and is neither billed nor given back")
+
+
+def _owners(evidence: Evidence) -> dict[str, str]:
+    """Return the job of each label that may be paid: of its rounds, and of its shards."""
+    return {
+        name_of_round(row["id"], number): row["parent_id"] or row["id"]
+        for row in rows(evidence.data, "SELECT id, parent_id, round FROM jobs")
+        for number in range(1, row["round"] + 1)
+    }
+
+
+def _sum(bills: list[tuple[int, int, int]]) -> tuple[int, ...]:
+    return tuple(sum(column) for column in zip((0, 0, 0), *bills, strict=True))
 
 
 def _bill(prompt_tokens: int, output_tokens: int) -> tuple[int, int, int]:
@@ -270,25 +307,39 @@ def _code(status: str) -> str:
 
 def _bytes(evidence: Evidence) -> Iterator[Finding]:
     """2 and 11: what is stored, here and in the bucket, belongs to jobs that exist."""
-    known = {record["request_id"] for record in evidence.records}
+    known = {row["id"] for row in rows(evidence.data, "SELECT id FROM jobs")}
     for path in (evidence.data / "jobs").iterdir():
         if path.name not in known:
             yield Finding("11: orphan", f"jobs/{path.name} belongs to nobody")
-    for row in rows(evidence.data, "SELECT id, output_name FROM jobs"):
-        folder = evidence.data / "jobs" / row["id"]
-        names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-        wanted = {"input.jsonl", "input.idx"}
-        if row["id"] in evidence.outputs:
-            wanted.add(row["output_name"] or "output.jsonl")
-        if wanted - names:
-            yield Finding("11: no bytes", f"{row['id']} lacks {sorted(wanted - names)}")
-        if names - wanted:
-            yield Finding("11: orphan", f"{row['id']} has {sorted(names - wanted)}, too")
+    for row in rows(evidence.data, "SELECT * FROM jobs"):
+        yield from _bytes_of(evidence, row)
     for path in (evidence.data / "incoming").iterdir():
         yield Finding("11: orphan", f"incoming/{path.name} is nobody's")
     for name in evidence.objects:
         if name.split("/")[1] not in known:
             yield Finding("2: unexpected", f"the object {name} belongs to nobody")
+
+
+def _bytes_of(evidence: Evidence, row: Json) -> Iterator[Finding]:
+    folder = evidence.data / "jobs" / row["id"]
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    wanted = _files(row) if row["id"] in evidence.outputs else _inputs(row)
+    if wanted - names:
+        yield Finding("11: no bytes", f"{row['id']} lacks {sorted(wanted - names)}")
+    if names - wanted:
+        yield Finding("11: orphan", f"{row['id']} has {sorted(names - wanted)}, too")
+
+
+def _inputs(row: Json) -> set[str]:
+    """Return the files that a job needs; a shard reads its parent's."""
+    if row["parent_id"]:
+        return set()
+    return {"input.jsonl", "input.idx", *(["twins"] if row["twin_count"] else [])}
+
+
+def _files(row: Json) -> set[str]:
+    """Return all files of a job with an output."""
+    return _inputs(row) | {row["output_name"] or "output.jsonl", row["index_name"] or "input.idx"}
 
 
 def _secrets(evidence: Evidence) -> Iterator[Finding]:

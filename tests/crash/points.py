@@ -48,8 +48,14 @@ class Work(StrEnum):
     """Submits to a server that begins with a database of the first version."""
     TOLD = "told"
     """Submits a job whose end is told to a webhook."""
+    LOOK = "look"
+    """Submits a long job and asks for what it has so far."""
     LARGE = "large"
     """Submits lines so long that processes of their own collect the output."""
+    CUT = "cut"
+    """Submits identical lines as two shards, of which lines fail the first time."""
+    RETRIED = "retried"
+    """Submits lines that fail the first time, and sends them again by hand."""
 
 
 _WORK: Final = {
@@ -70,10 +76,27 @@ _WORK: Final = {
     "cancel.before_provider": Work.CANCEL,
     "cancel.sent": Work.CANCEL,
     "cancel.while_submitting": Work.CANCEL_EARLY,
+    "partial.wished": Work.LOOK,
+    "partial.read": Work.LOOK,
+    "partial.committed": Work.LOOK,
+    "partial.recorded": Work.LOOK,
     "webhook.claimed": Work.TOLD,
     "webhook.sent": Work.TOLD,
     "webhook.answered": Work.TOLD,
     "webhook.recorded": Work.TOLD,
+    "prepare.object_written": Work.CUT,
+    "prepare.twins_kept": Work.CUT,
+    "shards.in_transaction": Work.CUT,
+    "shards.begun": Work.CUT,
+    "again.in_transaction": Work.CUT,
+    "again.committed": Work.CUT,
+    "reopen.in_transaction": Work.RETRIED,
+    "reopen.committed": Work.RETRIED,
+    "join.listed": Work.CUT,
+    "join.half_written": Work.CUT,
+    "join.written": Work.CUT,
+    "join.finalised": Work.CUT,
+    "join.forgotten": Work.CUT,
     "migrate.between_steps": Work.FRESH,
     "migrate.upgraded": Work.OLD,
     "stop.begun": Work.STOP,

@@ -217,6 +217,11 @@ ROUTES: Final[Mapping[str, Route]] = MappingProxyType(
 )
 
 
+NOT_DRIVEN: Final = frozenset({"POST /requests/{id}/retry"})
+"""It needs a job that has ended with an output, and no job ends on the server that is traced. Its
+one transaction is committed like that of a cancel, and tests/store/test_rounds.py reads it back."""
+
+
 def serve(traced: Traced, names: Iterable[str], repeat: int) -> list[Row]:
     """Send every request so often, one after the other, and judge the answers."""
     names = tuple(names)

@@ -276,3 +276,37 @@ def test_partial_output_can_be_made_visible(emulator: Emulator) -> None:
     job = emulator.wait(name, lambda job: "outputInfo" in job)
     assert job["state"] == "JOB_STATE_RUNNING"
     assert 0 < len(emulator.rows(job)) < 10
+
+
+def test_an_order_says_how_far_a_running_job_is(emulator: Emulator) -> None:
+    """The share of rows that is ordered stands there, and a larger share replaces it."""
+    emulator.rule(then={"hold": "running"})
+    first = emulator.rule(fault="export-while-running", **{"with": {"rows": 0.4}})
+    raw = b"".join(orjson.dumps(line("t", f"k-{i}")) + b"\n" for i in range(10))
+    emulator.put("in/x.jsonl", raw)
+    name = emulator.create()["name"]
+    emulator.clock.now += 21
+    job = emulator.wait(name, lambda job: "outputInfo" in job)
+    early = emulator.rows(job)
+    assert len(early) == 4
+    emulator.http.delete(f"/emulator/v1/rules/{first}")
+    emulator.rule(fault="export-while-running", **{"with": {"rows": 0.9}})
+    done = {"successfulCount": "9"}
+    job = emulator.wait(name, lambda job: job.get("completionStats") == done)
+    assert job["state"] == "JOB_STATE_RUNNING"
+    assert emulator.rows(job)[:4] == early
+
+
+def test_the_last_row_of_a_running_job_can_be_half_written(emulator: Emulator) -> None:
+    """With `cut` the object ends in the middle of a row, without a newline."""
+    emulator.rule(then={"hold": "running"})
+    emulator.rule(fault="export-while-running", **{"with": {"rows": 0.5, "cut": True}})
+    raw = b"".join(orjson.dumps(line("t", f"k-{i}")) + b"\n" for i in range(4))
+    emulator.put("in/x.jsonl", raw)
+    name = emulator.create()["name"]
+    emulator.clock.now += 21
+    job = emulator.wait(name, lambda job: "outputInfo" in job)
+    folder = job["outputInfo"]["gcsOutputDirectory"].removeprefix("gs://penstock/")
+    whole, half = emulator.read(f"{folder}/predictions.jsonl").split(b"\n")
+    assert orjson.loads(whole)["key"].startswith("k-")
+    assert 0 < len(half) < len(whole)

@@ -70,7 +70,7 @@ def test_a_job_that_stays_away_fails_as_lost(service: Service) -> None:
     [
         ("end-expired", "failed", "expired"),
         ("end-failed", "failed", "missing_row"),
-        ("end-cancelled", "failed", "missing_row"),
+        ("end-cancelled", "failed", "cancelled"),
         ("end-partially-succeeded", "success", "missing_row"),
     ],
 )

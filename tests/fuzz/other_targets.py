@@ -31,6 +31,7 @@ from penstock.errors import Refused
 from penstock.ingest.index import pack_rows
 from penstock.lifecycle.merge import Merge, Missing
 from penstock.lifecycle.rows import Lines, Reader
+from penstock.lifecycle.sent import what_was_sent
 from penstock.lifecycle.shards import Inflow, Shards
 from penstock.lifecycle.totals import Totals
 
@@ -274,7 +275,7 @@ class RowsTarget:
         descriptor = self._scratch.fileno()
         totals = Totals(PRICE)
         reader = Reader(self._keys, self._lines, totals)
-        shards = Shards(descriptor, self._lines.count, totals)
+        shards = Shards(descriptor, what_was_sent(self._lines), totals, reader.endings)
         inflow = Inflow(self._scratch.write)
         segments = [segment for piece in pieces for segment in inflow.feed(piece)]
         for segment in (*segments, *inflow.end_shard()):
@@ -282,7 +283,7 @@ class RowsTarget:
             shards.put(reader.read(rows, segment.offset))
         blocks: list[bytes] = []
         merge = Merge(shards, totals, Missing(code="missing_row", message="None."), START)
-        merged = merge.write(self._lines, descriptor, blocks.append)
+        merged = merge.write(blocks.append)
         counts = merged.counts
         if sum(getattr(counts, outcome) for outcome in LineOutcome) != self._lines.count:
             raise Broken("counts another number of lines")

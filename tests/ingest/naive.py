@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
+from tests.ingest.importing import import_code
 
 from penstock.core.files import FileRule
 from penstock.core.limits import Limits
@@ -44,6 +45,7 @@ class Memory:
     def __init__(self, *, keep: bool = True) -> None:
         self.blocks: list[bytes] = []
         self.rows: list[bytes] = []
+        self.problems: list[bytes] = []
         self.sizes: list[int] = []
         self._keep = keep
         self._hash = hashlib.sha256()
@@ -58,6 +60,10 @@ class Memory:
     def write_index(self, rows: bytes) -> None:
         """Take rows of the index."""
         self.rows.append(rows)
+
+    def write_problem(self, row: bytes) -> None:
+        """Take a line that was put aside."""
+        self.problems.append(row)
 
     def sha256(self) -> str:
         """Hash of all blocks."""
@@ -178,8 +184,13 @@ def _depth(value: object, *, arrays: bool) -> int:
     return 0
 
 
-def line_code(line: bytes, limits: Limits) -> str | None:
-    """Return the code of what is wrong with one line; all of the grammar is `grammar`."""
+def line_code(
+    line: bytes, limits: Limits, before: list[dict[str, Any]] | None = None
+) -> str | None:
+    """Return the code of what is wrong with one line; all of the grammar is `grammar`.
+
+    `before` are the requests of the good lines before it; that of a good one is added.
+    """
     if line.startswith(b"\xef\xbb\xbf"):
         return "bom"
     try:
@@ -208,7 +219,11 @@ def line_code(line: bytes, limits: Limits) -> str | None:
         return "number_out_of_range"
     except _Double:
         return "duplicate_member"
-    return _members_code(value)
+    before = [] if before is None else before
+    code = _members_code(value) or import_code(value["request"], before)
+    if code is None:
+        before.append(value["request"])
+    return code
 
 
 def _no_doubles(pairs: list[tuple[str, Any]]) -> None:
@@ -299,12 +314,13 @@ def judge_jsonl(
     """Return the bad lines as `(number, offset, code)` and the index rows of all lines."""
     bad: list[tuple[int, int, str]] = []
     rows: list[tuple[int, int]] = []
+    good: list[dict[str, Any]] = []
     offset = 0
     for number, raw in enumerate(data.split(b"\n"), start=1):
         line = raw.removesuffix(b"\r")
         if line.strip(b" \t\r"):
             rows.append((offset, len(line)))
-            code = line_code(line, limits)
+            code = line_code(line, limits, good)
             if code:
                 bad.append((number, offset, code))
         offset += len(raw) + 1

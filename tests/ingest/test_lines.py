@@ -1,6 +1,7 @@
 """One case for each code of a bad line."""
 
 import json
+from typing import Any
 
 import pytest
 from tests.ingest.naive import GOOD, Memory, Turned, body_of, take, taken, turned
@@ -134,10 +135,10 @@ def test_the_hint_fits_the_mistake(line: bytes, words: str) -> None:
         b'{"k":' + b"[" * 63 + b"]" * 63 + b"," + TAIL,
         b'{"k":' + b'{"a":' * 62 + b"1" + b"}" * 62 + b"," + TAIL,
         b'{"request":{"contents":[' + DEEP_OBJECTS[5:-1] + b"]}}",
-        b'{"request":{"contents":[{"role":null},{"role":""},{"role":"model"},{"role":"function"}]}}',
+        b'{"request":{"contents":[{"role":null,"parts":[]},{"role":""},{"role":"model"},{"role":"function"}]}}',
         b'{"k":[{"a":1},{"a":1}],"a":{"k":[]},' + TAIL,
-        rb'{"req\u0075est":{"contents":[{}]},"k":"\ud83d\ude00\\ud83d"}',
-        '{"k":"\u2028\x85\U0001f600 \ufeff","request":{"contents":[{}]}}'.encode(),
+        rb'{"req\u0075est":{"contents":[{"parts":[]}]},"k":"\ud83d\ude00\\ud83d"}',
+        '{"k":"\u2028\x85\U0001f600 \ufeff","request":{"contents":[{"parts":[]}]}}'.encode(),
     ],
 )
 def test_a_good_line_passes(line: bytes) -> None:
@@ -358,7 +359,7 @@ def test_a_full_index_block_is_dropped_after_a_bad_line() -> None:
     """Rows of lines before the bad one are not written late."""
     sink = Memory()
     intake = JsonlIntake(Limits(), sink)
-    intake.feed(b'{"request":{"contents":[{}]}}\n' * 8_500 + b"x\n" * 9_000)
+    intake.feed(b'{"request":{"contents":[{"parts":[]}]}}\n' * 8_500 + b"x\n" * 9_000)
     with pytest.raises(InvalidInput):
         intake.finish()
     assert not sink.rows
@@ -366,13 +367,14 @@ def test_a_full_index_block_is_dropped_after_a_bad_line() -> None:
 
 def test_many_lines_fill_many_index_blocks() -> None:
     """Rows are written in blocks and still stand for every line in order."""
-    line = b'{"request":{"contents":[{}]}}\n'
+    line = b'{"request":{"contents":[{"parts":[]}]}}\n'
     result = take(line * 20_000, raw=True)
     assert not isinstance(result, Turned)
-    assert result.rows == tuple((row * 30, 29) for row in range(20_000))
+    assert result.rows == tuple((row * 40, 39) for row in range(20_000))
 
 
 def test_reference_and_check_agree_on_json_dumps() -> None:
     """Any JSON that Python writes with room for a request is accepted."""
-    line = json.dumps({"request": {"contents": [{}]}, "k": {"\u00e9": [None, True, 1.5]}}).encode()
+    request: dict[str, Any] = {"contents": [{"parts": []}]}
+    line = json.dumps({"request": request, "k": {"\u00e9": [None, True, 1.5]}}).encode()
     assert taken(line, raw=True).line_count == 1

@@ -25,7 +25,6 @@ from penstock.ingest.plain import LINE_BYTES
 from penstock.ingest.spot import SEARCHED_BYTES
 
 LIMITS = Limits()
-CHECK = LineCheck(LIMITS, FILES)
 REQUEST = GOOD[1:]
 CASES = {
     "good": b'{"k":1,' + REQUEST,
@@ -72,8 +71,8 @@ PADS = {
 
 def code_of(line: bytes) -> str | None:
     """The code of what is wrong with a line."""
-    problem = CHECK.problem(line, 1, 0)
-    assert CHECK.is_bad(line) == (problem is not None)
+    problem = LineCheck(LIMITS, FILES).problem(line, 1, 0)
+    assert LineCheck(LIMITS, FILES).is_bad(line) == (problem is not None)
     return problem.code if problem else None
 
 
@@ -116,7 +115,7 @@ def test_a_member_twice_far_away_is_found(what: str) -> None:
     """Beyond the part that is searched for words the refusal stands without a place."""
     line = b'{"k":1,"pad":%b,%b,' % (PADS["text"], what.encode()) + REQUEST
     assert len(PADS["text"]) > SEARCHED_BYTES
-    problem = CHECK.problem(line, 3, 100)
+    problem = LineCheck(LIMITS, FILES).problem(line, 3, 100)
     assert problem is not None
     assert (problem.code, problem.line, problem.offset) == ("duplicate_member", 3, 100)
 
@@ -124,7 +123,7 @@ def test_a_member_twice_far_away_is_found(what: str) -> None:
 def test_a_number_far_away_has_its_place() -> None:
     """The place is that in the line, not in the outline that was searched."""
     start = b'{"pad":' + PADS["text"] + b',"k":'
-    problem = CHECK.problem(start + b"1e999," + REQUEST, 1, 7)
+    problem = LineCheck(LIMITS, FILES).problem(start + b"1e999," + REQUEST, 1, 7)
     assert problem is not None
     assert problem.offset == 7 + len(start)
 
@@ -139,7 +138,7 @@ def test_the_values_of_a_line_are_limited() -> None:
     """A line of commas is refused by the limit's name, before it becomes objects."""
     most = LIMITS.line_values_max
     assert code_of(with_values(most - 20)) is None
-    problem = CHECK.problem(with_values(most + 1), 1, 0)
+    problem = LineCheck(LIMITS, FILES).problem(with_values(most + 1), 1, 0)
     assert problem is not None
     assert problem.code == "too_many_values"
     assert "line_values_max" in (problem.hint or "")

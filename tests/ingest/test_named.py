@@ -15,7 +15,6 @@ from penstock.ingest.named import FILE_DATA, FILE_URI
 from penstock.ingest.outline import ADDRESS_BYTES, TEXT_BYTES, without_texts
 
 LIMITS = Limits()
-CHECK = LineCheck(LIMITS, FILES)
 LINE = b'{"request":{"contents":[{"parts":[{"text":"x"},{"fileData":{"fileUri":"%b"}}]}]}}'
 ADDRESSES = [
     *("gs://bucket/name", "https://example.com/a", "file:///a", "http://h.example/a", ""),
@@ -55,13 +54,14 @@ def lines(draw: st.DrawFn) -> bytes:
 def test_all_ways_find_the_same_files(line: bytes) -> None:
     """The quick look, the careful one, and that for long lines agree with the reference."""
     expected = line_code(line, LIMITS)
-    problem = CHECK.problem(line, 1, 0)
+    check = LineCheck(LIMITS, FILES)
+    problem = check.problem(line, 1, 0)
     assert (problem.code if problem else None) == expected
-    assert CHECK.is_plainly_good(line) == CHECK.passes([line], line) == (expected is None)
+    assert check.is_plainly_good(line) == check.passes([line], line) == (expected is None)
     padded = b'{"pad":"%b",%b' % (b"x" * PARSED_BYTES, line[1:])
-    long = CHECK.problem(padded, 1, 0)
+    long = check.problem(padded, 1, 0)
     assert (long.code if long else None) == expected
-    assert CHECK.is_bad(padded) == (expected is not None)
+    assert check.is_bad(padded) == (expected is not None)
 
 
 def test_a_bad_address_is_told_with_its_place() -> None:

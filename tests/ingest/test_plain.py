@@ -11,7 +11,6 @@ from penstock.ingest.check import LineCheck
 from penstock.ingest.plain import LINE_BYTES, PlainLines
 
 LIMITS = Limits()
-CHECK = LineCheck(LIMITS, FILES)
 PLAIN = PlainLines()
 
 TEXTS = [
@@ -136,9 +135,10 @@ def lines_of(block: bytes) -> list[bytes]:
 def test_no_block_passes_with_a_bad_line(block: bytes) -> None:
     """In what `passes` takes, `problem` and the reference find nothing wrong, line by line."""
     lines = lines_of(block)
-    for passes in (PLAIN.passes, CHECK.passes):
+    for passes in (PLAIN.passes, LineCheck(LIMITS, FILES).passes):
         if passes(lines, block):
-            assert [CHECK.problem(line, 1, 0) for line in lines] == [None] * len(lines)
+            check = LineCheck(LIMITS, FILES)
+            assert [check.problem(line, 1, 0) for line in lines] == [None] * len(lines)
             assert [line_code(line, LIMITS) for line in lines] == [None] * len(lines)
 
 
@@ -146,11 +146,11 @@ def test_no_block_passes_with_a_bad_line(block: bytes) -> None:
 @given(near_ordinary())
 def test_all_ways_agree_on_a_line(line: bytes) -> None:
     """What the exact rules say is what the reference says, and the quick look never says more."""
-    problem = CHECK.problem(line, 1, 0)
+    problem = LineCheck(LIMITS, FILES).problem(line, 1, 0)
     code = problem and ("grammar" if problem.code in GRAMMAR else problem.code)
     assert code == line_code(line, LIMITS)
-    assert CHECK.is_bad(line) == (code is not None)
-    assert not (CHECK.is_plainly_good(line) and code)
+    assert LineCheck(LIMITS, FILES).is_bad(line) == (code is not None)
+    assert not (LineCheck(LIMITS, FILES).is_plainly_good(line) and code)
 
 
 @pytest.mark.slow
@@ -225,7 +225,7 @@ def test_a_wide_integer_where_a_float_belongs_is_refused(token: bytes) -> None:
     """A number that fits no 64 bits is refused wherever it stands."""
     config = b'"generationConfig":{"temperature":%b},' % token
     line = b'{"request":{' + config + GOOD[len(b'{"request":{') :]
-    problem = CHECK.problem(line, 1, 0)
+    problem = LineCheck(LIMITS, FILES).problem(line, 1, 0)
     assert problem is not None
     assert problem.code == "number_out_of_range"
-    assert not CHECK.passes([line], line)
+    assert not LineCheck(LIMITS, FILES).passes([line], line)

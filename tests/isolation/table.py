@@ -69,6 +69,9 @@ _NO_USER = _removed(f"{ADMIN}/users", _user)
 _NO_WEBHOOK = _removed(f"{ADMIN}/webhooks", _webhook)
 
 
+ONE_LINE = "/requests/{request_id}/lines/{line_number}"
+
+
 def _queue() -> dict[tuple[str, str], Row]:
     job, upload = "request_id", "upload_id"
     read, write = Scope.JOBS_READ, Scope.JOBS_WRITE
@@ -77,8 +80,14 @@ def _queue() -> dict[tuple[str, str], Row]:
         ("POST", "/requests"): Row(scope=write, body=LINE, headers=JSONL),
         ("GET", "/requests"): Row(scope=read),
         ("GET", "/requests/{request_id}"): Row(scope=read, thing=job),
+        ("GET", "/requests/{request_id}/output"): Row(scope=read, thing=job),
         ("DELETE", "/requests/{request_id}"): Row(scope=write, thing=job, own=ended),
         ("POST", "/requests/{request_id}/cancel"): Row(scope=write, thing=job, own=ended),
+        ("POST", "/requests/{request_id}/retry"): Row(scope=write, thing=job, own=ended),
+        ("GET", "/requests/{request_id}/lines"): Row(scope=read, thing=job),
+        ("GET", "/requests/{request_id}/lines/groups"): Row(scope=read, thing=job),
+        ("GET", "/requests/{request_id}/lines/{line_number}"): Row(scope=read, thing=job),
+        ("GET", f"{ONE_LINE}/parts/{{part_number}}"): Row(scope=read, thing=job),
         ("GET", "/models"): Row(scope=read),
         ("GET", "/models/{model_id}"): Row(scope=read),
         ("POST", "/uploads"): Row(
@@ -147,6 +156,7 @@ def _operators() -> dict[tuple[str, str], Row]:
         ("GET", f"{ADMIN}/audit"): Row(scope=Scope.AUDIT_READ),
         ("GET", f"{ADMIN}/audit/verify"): Row(scope=Scope.AUDIT_READ),
         ("GET", f"{ADMIN}/usage"): Row(scope=Scope.USAGE_READ),
+        ("GET", "/metrics"): Row(scope=Scope.METRICS_READ),
     }
 
 

@@ -202,7 +202,8 @@ def ids(row: Row) -> dict[str, str]:
 def call(world: World, caller: str, method: str, template: str, kind: str) -> httpx2.Response:
     """Call a route for one kind of id."""
     row = TABLE[method, template]
-    path = {"model_id": "Gemini-batch-inference", **world.things[ACME]}
+    numbers = {"line_number": "1", "part_number": "0"}
+    path = {"model_id": "Gemini-batch-inference", **numbers, **world.things[ACME]}
     if row.thing is not None:
         path[row.thing] = named(world, row, kind)
     body, headers = row.body, row.headers

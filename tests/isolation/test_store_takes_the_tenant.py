@@ -13,10 +13,14 @@ ROWS = {"claim", "deliveries", "delivery", "job", "key"}
 QUERIES = {
     "Audit",
     "Deliveries",
+    "History",
     "Idempotency",
     "Jobs",
     "Keys",
+    "Looks",
     "Orgs",
+    "Rounds",
+    "Shards",
     "Tenants",
     "Usage",
     "Users",
@@ -40,8 +44,18 @@ OF_NO_TENANT = {
     "Jobs.finish",
     "Jobs.event",
     "Jobs.events",
+    "Shards.begin_shards",
+    "Shards.shards_of",
     "Deliveries.due",
+    # Times and counts over all tenants, which name none of them.
+    "History.past",
+    "History.open_times",
+    "History.figures",
     "Idempotency.prune",
+    # Of one organisation or, for the operator, of all; the route decides.
+    "Usage.groups",
+    "Looks.give_up",
+    "Looks.forget",
     # The signature of a download link, which covers the tenant, is checked against the row.
     "Jobs.linked",
     # Who a key belongs to is not known before it is read.

@@ -249,7 +249,7 @@ def test_a_line_over_the_limit_is_refused(service: Service, *, chunked: bool) ->
 
 def test_more_lines_than_allowed_are_refused(service: Service) -> None:
     """The 200,001st line is one too many; the rest of the body does not matter."""
-    body = b'{"request":{"contents":[{}]}}\n' * 200_001
+    body = b'{"request":{"contents":[{"parts":[]}]}}\n' * 200_001
     for length in (-1, None):
         refusal = send(service, body, length=length)
         assert (refusal["http"], refusal["code"]) == (413, "too_many_lines")

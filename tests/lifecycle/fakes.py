@@ -27,6 +27,7 @@ from penstock.providers.provider import ENDED, NewBatch, Provider, ProviderJob
 from penstock.settings import Timing
 from penstock.store import tables
 from penstock.store.jobs import Jobs
+from penstock.store.looks import Looks
 from penstock.store.store import Store
 
 SLEEPS_MAX = 20_000
@@ -381,6 +382,7 @@ def mortal(ports: Ports, point: Callable[[], None]) -> Ports:
         ports,
         clock=cast(Clock, Mortal(ports.clock, point)),
         jobs=cast(Jobs, Mortal(ports.jobs, point)),
+        looks=cast(Looks, Mortal(ports.looks, point)),
         bucket=cast(Bucket, Mortal(ports.bucket, point)),
         blobs=cast(Blobs, Mortal(ports.blobs, point)),
         provider=cast(Provider, Mortal(ports.provider, point)),
@@ -394,12 +396,15 @@ class World:
     def __init__(self, jobs: Jobs, spool: Spool, make: Callable[..., Job]) -> None:
         self.clock = Timetable()
         self.jobs = jobs
+        self.looks = Looks(jobs._engine)
         self.spool = spool
         self.blobs: Blobs = LocalBlobs(spool)
         self.bucket = FakeBucket(self.clock)
         self.provider = FakeProvider(self.clock, self.bucket)
         self.alarm = FakeAlarm(self.clock)
         self.make = make
+        self.limits = Limits(retry_attempts_max=0)
+        """Unless a test gives others; most are about one round."""
 
     def ports(
         self,
@@ -415,6 +420,7 @@ class World:
         return Ports(
             clock=clock or self.clock,
             jobs=self.jobs,
+            looks=self.looks,
             spool=self.spool,
             blobs=self.blobs,
             bucket=bucket or cast(Bucket, self.bucket),
@@ -422,7 +428,7 @@ class World:
             provider=provider or self.provider,
             location="",
             models=SEED_CATALOGUE,
-            limits=limits or Limits(),
+            limits=limits or self.limits,
             timing=timing or Timing(),
             alarm=alarm or self.alarm,
         )
@@ -462,7 +468,7 @@ class World:
 
     def outputs(self, job: Job) -> list[Path]:
         """Return all output files of a job, whoever named them."""
-        return sorted((self.spool._jobs / job.id).glob("output*"))
+        return sorted((self.spool._jobs / job.id).glob("output*.jsonl"))
 
     async def kinds(self, job: Job) -> list[str]:
         """Return the kinds of the events of a job."""
@@ -494,7 +500,7 @@ def batch_of(job_id: JobId, attempt: int) -> NewBatch:
 
 
 async def ledger(store: Store, job: Job | None = None) -> list[tuple[Any, ...]]:
-    """Attempt, lines, tokens and money of the entries of one job, or of all."""
+    """Attempt, lines, tokens and money of what one job was billed, or all of them."""
     columns = tables.ledger.c
     query = sa.select(
         columns.attempt,
@@ -502,7 +508,7 @@ async def ledger(store: Store, job: Job | None = None) -> list[tuple[Any, ...]]:
         columns.prompt_tokens,
         columns.output_tokens,
         columns.micro_dollars,
-    )
+    ).where(columns.kind == "usage")
     if job is not None:
         query = query.where(columns.job_id == job.id)
     async with store._engine.connect() as connection:

@@ -2,9 +2,10 @@
 
 import os
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from tests.lifecycle.fakes import index_rows
 
@@ -13,6 +14,7 @@ from penstock.core.line import LineKey
 from penstock.core.models import Price
 from penstock.ingest.index import pack_rows
 from penstock.lifecycle.rows import Lines, Reader
+from penstock.lifecycle.sent import what_was_sent
 from penstock.lifecycle.shards import Inflow, Segment, Shards
 from penstock.lifecycle.totals import Totals
 
@@ -20,16 +22,30 @@ from penstock.lifecycle.totals import Totals
 class Reading:
     """The input of a job, and the shards that are fed for it."""
 
-    def __init__(self, folder: Path, job_id: JobId, raw: bytes, price: Price | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        job_id: JobId,
+        raw: bytes,
+        price: Price | None = None,
+        numbers: range | None = None,
+        **known: Any,  # noqa: ANN401  # what `what_was_sent` takes
+    ) -> None:
         (folder / "input").write_bytes(raw)
         (folder / "index").write_bytes(pack_rows(index_rows(raw)))
-        self._file = (folder / "scratch").open("w+b", buffering=0)
-        self._inputs = [os.open(folder / name, os.O_RDONLY) for name in ("input", "index")]
-        self.scratch = self._file.fileno()
-        self.lines = Lines(*self._inputs)
+        with ExitStack() as stack:
+            self._file = stack.enter_context((folder / "scratch").open("w+b", buffering=0))
+            files = [(folder / name).open("rb") for name in ("input", "index")]
+            for file in files:
+                stack.callback(file.close)
+            self.scratch = self._file.fileno()
+            self.lines = Lines(files[0].fileno(), files[1].fileno(), numbers)
+            self.sent = what_was_sent(self.lines, **known)
+            self._open = stack.pop_all()
         self.totals = Totals(price)
-        self.reader = Reader(LineKey(tag_of(job_id)), self.lines, self.totals)
-        self.shards = Shards(self.scratch, self.lines.count, self.totals)
+        keys = LineKey(tag_of(job_id))
+        self.reader = Reader(keys, self.lines, self.totals, flags=self.sent.flags)
+        self.shards = Shards(self.scratch, self.sent, self.totals, self.reader.endings)
         self.inflow = Inflow(self._file.write)
         self.segments: list[Segment] = []
 
@@ -63,9 +79,7 @@ class Reading:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
-        for descriptor in self._inputs:
-            os.close(descriptor)
+        self._open.close()
 
     def _read(self, segments: list[Segment]) -> None:
         self.segments += segments

@@ -356,7 +356,8 @@ async def test_a_cancel_while_running_keeps_what_was_done(world: World, ports: P
     after = await world.now(job)
     counts = after.counts or Counts()
     assert (after.state, after.stop_reason) == (JobState.CANCELLED, StopReason.CANCELLED)
-    assert (counts.ok > 0, counts.missing > 0, counts.ok + counts.missing) == (True, True, 20)
+    assert (counts.ok > 0, counts.cancelled > 0) == (True, True)
+    assert (counts.ok + counts.cancelled, counts.unfinished) == (20, counts.cancelled)
     codes = {code_of(one) for one in output(world, job) if one["status"]}
     assert codes == {"cancelled"}
 
@@ -379,6 +380,21 @@ async def test_success_after_a_cancel_is_a_success(
     emulator.put(f"{FOLDER}/predictions.jsonl", rows(job, 1))
     await collect(ports, job.id)
     assert (await world.now(job)).state is JobState.SUCCEEDED
+
+
+async def test_the_providers_own_cancel_is_told(
+    world: World, ports: Ports, emulator: Emulator
+) -> None:
+    """Nobody here asked for it: finished lines are delivered, the others are `cancelled`."""
+    job = await ended(world, ["t1", "t2"], CANCELLED)
+    emulator.put(f"{FOLDER}/predictions.jsonl", rows(job, 2))
+    await collect(ports, job.id)
+    after = await world.now(job)
+    assert (after.state, after.error_code) == (JobState.FAILED, "provider_cancelled")
+    assert (after.counts and after.counts.cancelled, code_of(output(world, job)[0])) == (
+        1,
+        "cancelled",
+    )
 
 
 @pytest.mark.parametrize(

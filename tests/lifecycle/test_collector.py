@@ -58,11 +58,15 @@ class Bench:
         self.task = Task(
             tag=tag_of(JOB),
             price=PRICE,
+            round=1,
+            first_line=1,
+            last_line=len(TEXTS),
             scratch=shards.scratch,
             input=self.open("input"),
             index=self.open("index"),
         )
         self.output = self.open("output")
+        self.output_index = self.open("output_index")
         self.found = [self.open("found0"), self.open("found1")]
 
     def open(self, name: str) -> int:
@@ -78,10 +82,19 @@ class Bench:
         self._inflow.feed(block)
         return self._inflow.end_shard()[0]
 
+    def setup(self, mine: int) -> Setup:
+        """Return what a process is told first."""
+        return Setup(
+            task=self.task,
+            output=self.output,
+            output_index=self.output_index,
+            found=self.found,
+            mine=mine,
+        )
+
     def serve(self, mine: int, *orders: Order) -> list[Answer]:
         """Give orders to a process; return its answers."""
-        setup = Setup(task=self.task, output=self.output, found=self.found, mine=mine)
-        told = b"".join(msgspec.json.encode(one) + b"\n" for one in (setup, *orders))
+        told = b"".join(msgspec.json.encode(one) + b"\n" for one in (self.setup(mine), *orders))
         answers = io.BytesIO()
         serve(io.BytesIO(told), answers)
         return [ANSWER.decode(line) for line in answers.getvalue().splitlines()]
@@ -104,7 +117,7 @@ def test_two_processes_make_one_output(bench: Bench) -> None:
     first: list[Order] = [Numbered(0, segments[0]), Numbered(2, segments[2]), Pause()]
     answers = bench.serve(1, Numbered(1, segments[1]), Pause()) + bench.serve(0, *first)
     reads = [one for one in answers if isinstance(one, Read)]
-    sums = [one.sums.prompt_tokens for one in reads]
+    sums = [one.sums.plain[0].prompt_tokens for one in reads]
     told = msgspec.structs.replace(CONCLUDE, reads=reads)
     (collected,) = bench.serve(0, told)
     assert isinstance(collected, Collected)
@@ -117,16 +130,15 @@ def test_two_processes_make_one_output(bench: Bench) -> None:
 
 def test_a_process_speaks_over_its_pipes(bench: Bench) -> None:
     """Standard input has the orders, standard output the answers, and the end is no error."""
-    files = (bench.task.scratch, bench.task.input, bench.task.index, bench.output, *bench.found)
-    setup = Setup(task=bench.task, output=bench.output, found=bench.found, mine=0)
+    files = (*bench.task.files, bench.output, bench.output_index, *bench.found)
     done = subprocess.run(
         [sys.executable, "-c", "from penstock.lifecycle.collector import main; main()"],
-        input=msgspec.json.encode(setup) + b"\n" + msgspec.json.encode(Pause()) + b"\n",
+        input=msgspec.json.encode(bench.setup(0)) + b"\n" + msgspec.json.encode(Pause()) + b"\n",
         stdout=subprocess.PIPE,
         pass_fds=files,
         check=True,
     )
-    assert ANSWER.decode(done.stdout) == Read(Sums(), 0)
+    assert ANSWER.decode(done.stdout) == Read(Sums(), 0, {})
 
 
 def test_without_a_row_nothing_is_written(bench: Bench) -> None:
@@ -180,8 +192,8 @@ def test_an_output_is_made_durable_on_the_way(bench: Bench) -> None:
 
 
 def test_a_file_is_read_ahead_where_the_system_can() -> None:
-    """The whole file is asked for; a system without such a call is left alone."""
+    """The part is asked for at once; a system without such a call is left alone."""
     asked: list[tuple[int, ...]] = []
-    read_ahead(7, lambda *what: asked.append(what))
-    read_ahead(7, None)
-    assert asked == [(7, 0, 0, getattr(os, "POSIX_FADV_WILLNEED", 3))]
+    read_ahead(7, 3, 5, lambda *what: asked.append(what))
+    read_ahead(7, 3, 5, None)
+    assert asked == [(7, 3, 5, getattr(os, "POSIX_FADV_WILLNEED", 3))]

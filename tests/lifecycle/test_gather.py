@@ -3,19 +3,24 @@
 import asyncio
 import os
 import signal
+from array import array
 from asyncio import Semaphore
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.fake_clock import START
 from tests.lifecycle.fakes import input_of, row_of, store_input
 
 from penstock.blobs.local import LocalBlobs
 from penstock.blobs.spool import INPUT, INPUT_INDEX, Spool
-from penstock.core.job import JobId
+from penstock.core.job import Job, JobId
+from penstock.core.line import LineKey, LineOutcome
 from penstock.core.models import SEED_CATALOGUE
-from penstock.errors import StorageFull, Unavailable
+from penstock.core.options import Selection
+from penstock.errors import Problem, StorageFull, Unavailable
+from penstock.ingest.problems import pack_problem
 from penstock.lifecycle.collector import Collected, Conclude
 from penstock.lifecycle.crew import Crew
 from penstock.lifecycle.gather import PROCESS_BYTES_MIN, Files, Gather
@@ -34,7 +39,7 @@ Make = Callable[..., Gather]
 
 
 @pytest.fixture
-def make(spool: Spool) -> Make:
+def make(spool: Spool, new_job: Callable[..., Job]) -> Make:
     """Gather the rows of a job of five lines; its size says who does the work."""
     store_input(spool, JOB, input_of(TEXTS))
 
@@ -45,7 +50,8 @@ def make(spool: Spool) -> Make:
             input_path=spool.path(JOB, INPUT),
             index_path=spool.path(JOB, INPUT_INDEX),
         )
-        return Gather(files, JOB, input_bytes, PRICE, slots or Semaphore(1))
+        job = new_job(id=JOB, line_count=len(TEXTS), input_bytes=input_bytes)
+        return Gather(files, job, PRICE, slots or Semaphore(1))
 
     return made
 
@@ -86,19 +92,86 @@ def variables(pid: int) -> set[str]:
 
 async def test_processes_write_what_this_one_writes(make: Make, spool: Spool) -> None:
     """Small or large: the same bytes, the same sums, and nothing but the output is left."""
-    results: list[tuple[Collected, bytes]] = []
+    results: list[tuple[Collected, bytes, bytes]] = []
     for size in (SMALL, LARGE):
         async with make(size) as gather:
             await feed(gather)
             collected = await gather.conclude(CONCLUDE)
             await gather.commit()
-        results.append((collected, spool.path(JOB, gather.output_name).read_bytes()))
+        names = gather.output_name, gather.index_name
+        output, index = (spool.path(JOB, name).read_bytes() for name in names)
+        results.append((collected, output, index))
         assert (spool.clear_incoming(), gather._crew is None) == (0, size == SMALL)
     assert results[0] == results[1]
-    collected, output = results[0]
+    collected, output, _ = results[0]
     assert (collected.duplicates, collected.strangers) == (1, 1)
     assert collected.merged is not None
     assert (collected.merged.counts.ok, collected.merged.counts.missing) == (4, 1)
+    assert len(output.splitlines()) == 5
+
+
+async def test_a_later_round_adds_to_those_before(
+    spool: Spool, tmp_path: Path, new_job: Callable[..., Job]
+) -> None:
+    """With twins, a line put aside and an output before, in this process and in others alike."""
+    store_input(spool, JOB, input_of([*TEXTS[:4], "t4"]))
+    (tmp_path / "twins").write_bytes(array("I", [1, 2, 3, 4, 4]).tobytes())
+    (tmp_path / "problems").write_bytes(pack_problem(2, Problem(code="bad", message="Bad.")))
+    given = Files(
+        spool=spool,
+        blobs=LocalBlobs(spool),
+        input_path=spool.path(JOB, INPUT),
+        index_path=spool.path(JOB, INPUT_INDEX),
+        twins_path=tmp_path / "twins",
+        problems_path=tmp_path / "problems",
+    )
+    job = new_job(id=JOB, line_count=5, input_bytes=SMALL)
+    async with Gather(given, job, PRICE, Semaphore(1), "partial") as gather:
+        await gather.feed(rows(1, 2))
+        gather.end_shard()
+        first = (await gather.conclude(CONCLUDE)).merged
+        await gather.commit()
+    assert first is not None
+    assert (gather.output_name[:8], gather.index_name[:8]) == ("partial-", "partial-")
+    given = msgspec.structs.replace(
+        given,
+        base_output_path=spool.path(JOB, gather.output_name),
+        base_index_path=spool.path(JOB, gather.index_name),
+    )
+    results = []
+    for size in (SMALL, LARGE):
+        again = msgspec.structs.replace(
+            job,
+            input_bytes=size,
+            round=2,
+            selection=Selection(outcomes=(LineOutcome.MISSING,)),
+            counts=first.counts,
+            bill=first.bill,
+        )
+        async with Gather(given, again, PRICE, Semaphore(1)) as gather:
+            keys = LineKey(again.line_tag)
+            await gather.feed(
+                b"".join(
+                    row_of(JOB, number, f"t{number}", key=keys.of(number)) + b"\n"
+                    for number in (4, 1)
+                )
+            )
+            gather.end_shard()
+            collected = await gather.conclude(CONCLUDE)
+            await gather.commit()
+        output, index = (
+            spool.path(JOB, name).read_bytes() for name in (gather.output_name, gather.index_name)
+        )
+        results.append((collected, output, index))
+    assert results[0] == results[1]
+    second, output, _ = results[0]
+    assert second.merged is not None
+    # The row for line 1 is nobody's: it was not sent again.
+    assert second.strangers == 1
+    counts, bill = second.merged.counts, second.merged.bill
+    assert (counts.ok, counts.error, counts.missing, counts.prompt_tokens) == (3, 1, 1, 4)
+    assert (second.merged.spent.lines, bill.by_outcome["ok"].lines) == (1, 2)
+    assert (second.merged.cost_micro_dollars, bill.twin_micro_dollars) == (10, 5)
     assert len(output.splitlines()) == 5
 
 
@@ -199,7 +272,7 @@ async def test_a_full_disk_is_storage_full(make: Make) -> None:
     async with make(LARGE) as gather:
         await feed(gather)
         full = gather._open(Path("/dev/full"), os.O_WRONLY)
-        crew = await Crew.hire(gather._task(), full, [gather._records(7)])
+        crew = await Crew.hire(gather._task(), (full, full), [gather._records(7)])
         crew.read(gather._segments)
         try:
             with pytest.raises(StorageFull, match="No space left"):
@@ -214,15 +287,15 @@ async def test_a_process_that_cannot_start_is_an_error_to_try_again(make: Make) 
     """Where the system gives no process, nothing is lost but time."""
     async with make(LARGE) as gather:
         with pytest.raises(Unavailable, match="No process could be started: No such file"):
-            await Crew.hire(gather._task(), 0, [0], program="/nonexistent/python")
+            await Crew.hire(gather._task(), (0, 0), [0], program="/nonexistent/python")
 
 
 async def test_a_cancel_while_processes_start_leaves_none(make: Make) -> None:
     """Whoever is being started when the server stops is ended, too."""
     before = children()
     async with make(LARGE) as gather:
-        task, output, found = gather._open_all()
-        hiring = asyncio.create_task(Crew.hire(task, output, found))
+        task, outputs, found = gather._open_all()
+        hiring = asyncio.create_task(Crew.hire(task, outputs, found))
         await asyncio.sleep(0)
         hiring.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -320,4 +320,5 @@ async def test_the_bill_is_the_usage_of_what_was_delivered(
     if expected:
         assert after.counts is not None
         assert (after.counts.successful, after.counts.prompt_tokens) == expected[0][1:3]
-        assert after.counts.successful + after.counts.failed == len(lines)
+        counts = after.counts
+        assert counts.successful + counts.failed + counts.unfinished == len(lines)

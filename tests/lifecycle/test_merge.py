@@ -19,9 +19,10 @@ from tests.lifecycle.reading import Reading
 
 from penstock.core.job import Counts, JobId, tag_of
 from penstock.core.line import LineKey
+from penstock.core.line_index import packed_tokens
 from penstock.core.models import SEED_CATALOGUE, Price
 from penstock.lifecycle.merge import BLOCK_BYTES_AHEAD, WRITE_BYTES, Merge, Merged, Missing
-from penstock.lifecycle.rows import ANSWERED, Reader, processed_time
+from penstock.lifecycle.rows import ANSWERED, Ending, Reader, processed_time
 from penstock.lifecycle.totals import Totals
 
 JOB = JobId("req_aaaaaaaaaaaaaaaaaaaaaaaaaa")
@@ -52,7 +53,7 @@ def merged(
     with Reading(folder, JOB, raw, price) as shards:
         shards.feed([b"\n".join(rows)])
         merge = Merge(shards.shards, shards.totals, missing, START)
-        result = merge.write(shards.lines, shards.scratch, blocks.append)
+        result = merge.write(blocks.append)
     output = b"".join(blocks)
     assert result.output_bytes == len(output)
     assert result.output_sha256 == hashlib.sha256(output).hexdigest()
@@ -259,7 +260,7 @@ def test_an_error_of_the_disk_ends_the_merge(tmp_path: Path) -> None:
     with Reading(tmp_path, JOB, input_of(["a"])) as shards:
         merge = Merge(shards.shards, shards.totals, MISSING, START)
         with pytest.raises(OSError, match="full"):
-            merge.write(shards.lines, shards.scratch, full)
+            merge.write(full)
 
 
 TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|-?[0-9.]+|[a-z]+|[][{}:,]')
@@ -297,10 +298,16 @@ def test_the_fast_way_gives_what_care_gives(
         merge = Merge(shards.shards, shards.totals, MISSING, START)
         if shards.flag(1) != ANSWERED:
             return
-        _, _, time_bytes, _, offset, at, length, time = next(shards.shards.records())
-        judgement, response, told = merge._with_care(shards.row(1), orjson.dumps(request_of("a")))
-        assert os.pread(shards.scratch, length, offset + at) == bytes(response)
-        assert time[:time_bytes] == processed_time(told)
+        _, _, time_bytes, number, _, offset, at, length, packed, time = shards.shards.record(1)
+        line, request = shards.lines.line(1), orjson.dumps(request_of("a"))
+        answer = merge._with_care(shards.row(1), line, request)
+        judgement, usage = answer.judgement, answer.judgement.usage
+        assert os.pread(shards.scratch, length, offset + at) == bytes(answer.response)
+        assert time[:time_bytes] == processed_time(answer.time)
+        ending = Ending(judgement.outcome, judgement.code, judgement.is_retryable)
+        assert shards.reader.endings[number] == ending
+        output_tokens = usage.candidates_tokens + usage.thoughts_tokens
+        assert packed == packed_tokens(usage.prompt_tokens, output_tokens)
         exact = Totals(PRICE)
         exact.add(judgement)
         assert (judgement.status, exact.sums) == ("", shards.totals.sums)
@@ -349,10 +356,12 @@ def test_care_would_have_written_the_same_output(
     for kind in (Reader, Careful):
         with Reading(tmp_path_factory.getbasetemp(), JOB, raw, PRICE) as shards:
             shards.reader = kind(LineKey(tag_of(JOB)), shards.lines, shards.totals)
+            shards.shards.endings = shards.reader.endings
             shards.feed([b"\n".join(reversed(rows))])
             blocks: list[bytes] = []
             merge = Merge(shards.shards, shards.totals, MISSING, START)
-            results.append((merge.write(shards.lines, shards.scratch, blocks.append), blocks))
+            result = merge.write(blocks.append)
+            results.append((result, blocks, b"".join(merge.index.pieces())))
     assert results[0] == results[1]
     assert results[0][0].counts.ok == len(plan)
 

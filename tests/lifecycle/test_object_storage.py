@@ -82,7 +82,8 @@ async def test_a_job_goes_through_all_steps(world: World, ports: Ports) -> None:
     after = await world.now(job)
     assert (after.state, after.status_detail) == (JobState.SUCCEEDED, "All lines were answered.")
     name = after.output_name or ""
-    assert await names_of(world.blobs) == {job.id: [INPUT_INDEX, INPUT, name]}
+    index = after.index_name or ""
+    assert await names_of(world.blobs) == {job.id: [INPUT_INDEX, INPUT, index, name]}
     assert len((await all_of(world.blobs, job.id, name)).splitlines()) == 3
     assert world.spool.clear_incoming() == 0
 
@@ -110,7 +111,9 @@ async def test_collecting_waits_for_the_storage(
     await collect(ports, job.id)
     after = await world.now(job)
     assert (after.state, world.clock.slept) == (JobState.SUCCEEDED, [2.0])
-    assert (await names_of(world.blobs))[job.id] == [INPUT_INDEX, INPUT, after.output_name]
+    assert (await names_of(world.blobs))[job.id] == [
+        *(INPUT_INDEX, INPUT, after.index_name, after.output_name)
+    ]
     assert world.spool.clear_incoming() == 0
 
 

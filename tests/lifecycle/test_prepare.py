@@ -8,12 +8,16 @@ import pytest
 from tests.lifecycle.fakes import Fate, Killed, World, input_of, mortal, request_of
 
 from penstock.blobs.bucket import Stat
+from penstock.blobs.local import LocalBlobs
 from penstock.core.job import Attempt, Job, JobId, tag_of
 from penstock.core.limits import Limits
 from penstock.core.line import LineKey
+from penstock.core.options import Options
 from penstock.core.state import JobState
-from penstock.errors import BlobCorrupt, ProviderUnreachable
-from penstock.lifecycle.prepare import BLOCK_BYTES, prepare
+from penstock.errors import BlobCorrupt, Problem, ProviderUnreachable, StorageFull
+from penstock.ingest.problems import PROBLEMS, pack_problem
+from penstock.lifecycle.prepare import prepare
+from penstock.lifecycle.provider_input import BLOCK_BYTES
 from penstock.settings import Timing
 
 HOUR = 3600.0
@@ -106,7 +110,7 @@ def batch_intent(job: Job) -> Attempt:
 
 async def test_blocks_stay_small(world: World) -> None:
     """An input of several megabytes goes up in blocks of about `BLOCK_BYTES`."""
-    job = await world.with_input(input_of(["x" * 100_000] * 40))
+    job = await world.with_input(input_of(f"{n}" + "x" * 100_000 for n in range(40)))
     await prepare(world.ports(), job.id)
     assert len(world.bucket.blocks) == 4
     assert max(world.bucket.blocks) < BLOCK_BYTES + 101_000
@@ -208,10 +212,56 @@ async def test_a_job_that_moved_on_is_left_alone(world: World) -> None:
     assert await world.kinds(job) == ["accepted"]
 
 
-async def test_an_input_that_outgrew_the_provider_fails(world: World) -> None:
-    """With our keys a file can pass the provider's limit; that is said before any create."""
+async def test_a_line_that_no_provider_job_can_hold_fails(world: World) -> None:
+    """Where one line alone is over the provider's limit, that is said before any create."""
     job = await world.with_input(input_of(["a"]))
     await prepare(world.ports(limits=Limits(provider_bytes_max=50)), job.id)
     after = await world.now(job)
     assert (after.state, after.error_code) == (JobState.FAILED, "provider_input_too_large")
-    assert "over its limit of 50" in (after.error_message or "")
+    assert "over the provider's limit of 50" in (after.error_message or "")
+
+
+async def test_lines_that_were_put_aside_do_not_travel(world: World) -> None:
+    """The file of problems says which; the keys of the others stay those of their places."""
+    job = await world.with_input(input_of(["a", "bad", "c"]), problem_count=1)
+    part = world.spool.begin(job.id, PROBLEMS)
+    part.write(pack_problem(2, Problem(code="x", message="y")))
+    world.spool.commit(job.id, {PROBLEMS: part})
+    await prepare(world.ports(), job.id)
+    keys = [orjson.loads(line)["key"] for line in uploaded(world, job.id)]
+    assert [key[-1] for key in keys] == ["1", "3"]
+
+
+async def test_a_job_of_which_nothing_is_left_fails(world: World) -> None:
+    """Where all lines were put aside there is nothing to send, and nothing is created."""
+    job = await world.with_input(input_of(["bad"]), problem_count=1)
+    part = world.spool.begin(job.id, PROBLEMS)
+    part.write(pack_problem(1, Problem(code="x", message="y")))
+    world.spool.commit(job.id, {PROBLEMS: part})
+    await prepare(world.ports(), job.id)
+    assert (await world.now(job)).error_code == "nothing_to_send"
+
+
+async def test_a_disk_that_is_full_keeps_the_job_queued(world: World) -> None:
+    """The table of identical lines is durable before the job moves on, or the job waits."""
+
+    class Full(LocalBlobs):
+        async def commit(self, *_: object, **__: object) -> None:
+            raise StorageFull("The server could not write: no space left.")
+
+    job = await world.with_input(input_of(["a", "a"]))
+    world.blobs = Full(world.spool)
+    ports = world.ports()
+    world.blobs = LocalBlobs(world.spool)
+    world.clock.at(1, world.cancel(job))
+    await prepare(ports, job.id)
+    assert (await world.now(job)).state is JobState.CANCELLED
+    assert world.spool.clear_incoming() == 0
+
+
+async def test_twins_can_be_sent_all(world: World) -> None:
+    """Who switches it off has each line sent, and no table is kept."""
+    job = await world.with_input(input_of(["a", "a"]), options=Options(deduplicate=False))
+    await prepare(world.ports(), job.id)
+    assert len(uploaded(world, job.id)) == 2
+    assert (await world.now(job)).twin_count == 0

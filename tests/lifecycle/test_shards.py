@@ -225,7 +225,7 @@ def test_what_is_not_good_beyond_doubt_is_left_to_care(read: Reader, doubtful: b
     """Such a row is its line's, and is neither an answer yet nor counted."""
     shards = read([doubtful])
     assert shards.flag(1) == ONE_ROW
-    assert shards.totals.counts() == Counts()
+    assert (shards.totals.tokens(), shards.totals.spent().lines) == (Counts(), 0)
 
 
 @pytest.mark.parametrize(
@@ -272,7 +272,7 @@ def test_a_response_inside_the_response_is_not_taken_for_it(read: Reader) -> Non
     response = {"candidates": [{"content": {"parts": parts}, "finishReason": "STOP"}]}
     for members in ({"response": response}, {"response": response, "zz": {"response": 1}}):
         shards = read([row(1, **members)])
-        _, flag, _, _, offset, at, length, _ = next(shards.shards.records())
+        _, flag, _, _, _, offset, at, length, *_ = next(shards.shards.records())
         delivered = os.pread(shards.scratch, length, offset + at)
         assert (flag, delivered) == (ANSWERED, orjson.dumps(response))
 
@@ -281,8 +281,9 @@ def test_only_what_is_delivered_stays_counted(read: Reader) -> None:
     """Rows are counted when they are read; one that gives way to doubt or to the first is not."""
     again = row(1, processed_time="2026-11-22T17:00:00Z")
     shards = read([b"\n".join([row(1), again, row(2), row(2, status="x"), row(3)])])
-    assert shards.totals.counts() == Counts(ok=2, prompt_tokens=4, candidates_tokens=6)
-    assert shards.totals.sums.pico_dollars == 2 * (2 * 250_000 + 3 * 1_500_000)
+    spent = shards.totals.spent()
+    assert (spent.lines, spent.prompt_tokens, spent.output_tokens) == (2, 4, 6)
+    assert spent.micro_dollars == 2 * (2 * 250_000 + 3 * 1_500_000) // 10**6
 
 
 FRAGMENTS = [

@@ -57,6 +57,24 @@ async def test_each_other_state_is_waited_for(world: World, state: str) -> None:
     assert "unknown_provider_state" not in await world.kinds(job)
 
 
+async def test_it_is_known_since_when_the_provider_says_so(world: World) -> None:
+    """The time is that of the first poll with the state, and moves with the next state alone."""
+    job = await world.running(provider_state_since=world.clock.now() - 9)
+    since: list[float | None] = []
+
+    async def look() -> None:
+        since.append((await world.now(job)).provider_state_since)
+
+    for at in (2, 7, 12, 17):
+        world.clock.at(at, look)
+    story = (seen(PENDING), seen(RUNNING), seen(RUNNING), seen(RUNNING), DONE)
+    await wait(world.ports(provider=ScriptedProvider(*story)), job.id)
+    begun = world.clock.begun
+    assert since == [begun - 9, begun + 5, begun + 5, begun + 5]
+    after = await world.now(job)
+    assert (after.provider_state, after.provider_state_since) == (SUCCEEDED, begun + 20)
+
+
 async def test_a_failure_keeps_the_providers_words(world: World) -> None:
     """Code and message of the provider's error are on the job before anything is collected."""
     job = await world.running()

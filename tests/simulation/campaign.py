@@ -19,6 +19,7 @@ from tests.simulation.checker import Finding, check
 from tests.simulation.reach import Reach
 from tests.simulation.world import JOBS, Input, World, inputs
 
+from penstock.core.limits import Limits
 from penstock.lifecycle.behind import Behind
 
 MEMORY_DISK: Final = Path("/dev/shm")  # noqa: S108  # scratch files; the outcome is the same on any
@@ -61,6 +62,14 @@ def unchanged(_world: World) -> AbstractContextManager[object]:
     return contextlib.nullcontext()
 
 
+@contextlib.contextmanager
+def rounds_and_shards(world: World) -> Iterator[None]:
+    """Send failed lines again, and cut jobs of more than two lines."""
+    world.limits = Limits(provider_lines_max=2)
+    world.rest_seconds *= 3
+    yield
+
+
 def _inline(_behind: Behind, task: Callable[[bytes], object], block: bytes) -> None:
     task(block)
 
@@ -85,7 +94,7 @@ def _without_threads() -> Iterator[None]:
 def _own_names() -> Iterator[None]:
     """Name files by a count instead of by chance."""
     names = itertools.count()
-    modules = ("prepare", "gather")
+    modules = ("prepare", "gather", "concatenate")
     with contextlib.ExitStack() as stack:
         for module in modules:
             where = f"penstock.lifecycle.{module}.token_hex"

@@ -14,11 +14,11 @@ import orjson
 from tests.simulation.vertex import Run
 
 from penstock.blobs.spool import INPUT
-from penstock.core.job import Job, tag_of
+from penstock.core.job import Job, name_of_round, tag_of
 from penstock.core.line import LineKey, Usage
 from penstock.core.models import DEFAULT_MODEL, SEED_CATALOGUE, Price, cost_pico_dollars
 from penstock.core.money import micro_from_pico
-from penstock.core.state import TERMINAL, TRANSITIONS, JobState
+from penstock.core.state import SETTLED_FROM, TERMINAL, TRANSITIONS, JobState
 from penstock.lifecycle.reconcile import display_name
 
 if TYPE_CHECKING:
@@ -40,14 +40,44 @@ def check(world: "World") -> list[Finding]:
     """Return everything that is wrong with a history."""
     findings = list(_acks(world))
     for job in world.jobs.rows.values():
-        runs = [one for one in world.provider.runs if one.batch.label == job.id]
         findings += _ending(world, job)
-        findings += _payment(world, job, runs)
-        findings += _output(world, job, runs)
+        if job.parent_id is None:
+            legs = list(_legs(world, job))
+            for leg in legs:
+                findings += _payment(world, leg)
+            findings += _output(world, job, legs)
     findings += _quotas(world)
     findings += _states(world)
     findings += _strangers(world)
     return findings
+
+
+class Leg(msgspec.Struct, frozen=True):
+    """A part of a job that is paid at most once: a round of it, or a shard of the first."""
+
+    label: str
+    row: Job
+    """The job, or the shard."""
+    round: int
+    kept: str | None
+    """The provider job whose answers count."""
+    runs: list[Run]
+
+    @property
+    def answers(self) -> Run | None:
+        """What the provider wrote."""
+        return next((one for one in self.runs if one.name == self.kept), None)
+
+
+def _legs(world: "World", job: Job) -> Iterator[Leg]:
+    shards = [one for one in world.jobs.rows.values() if one.parent_id == job.id]
+    parts = [(one, 1) for one in shards] or [(job, 1)]
+    for row, number in parts + [(job, later) for later in range(2, job.round + 1)]:
+        label = name_of_round(row.id, number)
+        tries = [one for one in world.jobs.tries[row.id].values() if one.round == number]
+        names = [one.provider_job for one in tries if one.provider_job is not None]
+        runs = [one for one in world.provider.runs if one.batch.label == label]
+        yield Leg(label, row, number, names[-1] if names else None, runs)
 
 
 def _acks(world: "World") -> Iterator[Finding]:
@@ -65,26 +95,27 @@ def _ending(world: "World", job: Job) -> Iterator[Finding]:
     ends = [kind for kind, _ in world.jobs.history[job.id] if kind in set(TERMINAL)]
     if len(ends) > 1:
         yield Finding("ended twice", f"1: {job.id} ended as {ends}")
-    if (job.id, INPUT) not in world.disk:
+    if (job.input_id, INPUT) not in world.disk:
         yield Finding("lost", f"1: the input of {job.id} is gone")
     if job.state is JobState.FAILED and job.error_code == "internal":
         yield Finding("lost", f"1: {job.id} failed by our fault: {job.error_message}")
 
 
-def _payment(world: "World", job: Job, runs: list[Run]) -> Iterator[Finding]:
+def _payment(world: "World", leg: Leg) -> Iterator[Finding]:
+    job, runs = leg.row, leg.runs
     paid = [one for one in runs if one.has_input]
     names = [one.name for one in paid]
     if len(paid) > 1:
         if _is_providers_doing(paid):
             world.reach("provider itself made two that ran")
         else:
-            yield Finding("paid twice", f"3: {job.id} has {names}")
-    twins = [one for one in runs if one.name == job.provider_job or one.has_input]
-    if paid and job.provider_job not in names and not _is_providers_doing(twins):
-        yield Finding("paid in vain", f"3: {job.id} keeps {job.provider_job}, paid are {names}")
-    if not paid and job.state in TERMINAL and not _may_be_free(world, job):
-        yield Finding("not sent", f"3: {job.id} ended unpaid: {job.error_message}")
-    posts = Counter(one.display_name for one in world.provider.posts if one.label == job.id)
+            yield Finding("paid twice", f"3: {leg.label} has {names}")
+    twins = [one for one in runs if one.name == leg.kept or one.has_input]
+    if paid and leg.kept not in names and not _is_providers_doing(twins):
+        yield Finding("paid in vain", f"3: {leg.label} keeps {leg.kept}, paid are {names}")
+    if not paid and job.state in TERMINAL and not _may_be_free(world, leg):
+        yield Finding("not sent", f"3: {leg.label} ended unpaid: {job.error_message}")
+    posts = Counter(one.display_name for one in world.provider.posts if one.label == leg.label)
     intents = {display_name(job.id, one) for one in world.jobs.tries[job.id]}
     for name, count in posts.items():
         if count > 1 or name not in intents:
@@ -95,7 +126,8 @@ def _quotas(world: "World") -> Iterator[Finding]:
     jobs = world.jobs
     if jobs.reserved_micro_dollars != 0:
         yield Finding("misbilled", f"14: {jobs.reserved_micro_dollars} are reserved at rest")
-    spent = sum(job.cost_micro_dollars or 0 for job in jobs.rows.values())
+    mine = [job for job in jobs.rows.values() if job.parent_id is None]
+    spent = sum(job.cost_micro_dollars or 0 for job in mine)
     if jobs.spent_micro_dollars != spent:
         yield Finding("misbilled", f"14: {jobs.spent_micro_dollars} are spent, jobs cost {spent}")
 
@@ -105,49 +137,51 @@ def _is_providers_doing(paid: list[Run]) -> bool:
     return len({one.batch.display_name for one in paid}) == 1
 
 
-def _may_be_free(world: "World", job: Job) -> bool:
-    if job.id in world.provider.refused or job.state is JobState.CANCELLED:
+def _may_be_free(world: "World", leg: Leg) -> bool:
+    if leg.label in world.provider.refused or leg.row.state is JobState.CANCELLED:
         return True
     # Cancelled at the provider before it looked for its input.
-    return job.cancel_requested_at is not None
+    return leg.row.cancel_requested_at is not None
 
 
-def _output(world: "World", job: Job, runs: list[Run]) -> Iterator[Finding]:
+def _output(world: "World", job: Job, legs: list[Leg]) -> Iterator[Finding]:
     entries = [one for one in world.jobs.ledger if one.job_id == job.id]
     output = world.disk.get((job.id, job.output_name or ""))
-    kept = next((one for one in runs if one.name == job.provider_job), None)
+    kept = [leg for leg in legs if leg.answers is not None]
     if job.counts is None:
         if job.state is JobState.SUCCEEDED:
             yield Finding("wrong output", f"4: {job.id} succeeded without counts")
         if entries:
             yield Finding("misbilled", f"6: {job.id} is billed without an output")
         return
-    if len(entries) != 1 or entries[0].micro_dollars != job.cost_micro_dollars:
+    billed = sum(one.micro_dollars or 0 for one in entries)
+    if not 1 <= len(entries) <= job.round or billed != job.cost_micro_dollars:
         yield Finding("misbilled", f"6: {job.id} has {len(entries)} entries in the ledger")
-    if output is None or kept is None:
+    if output is None or not kept:
         yield Finding("wrong output", f"4: {job.id} ended as {job.state} without its output")
         return
     if hashlib.sha256(output).hexdigest() != job.output_sha256:
         yield Finding("wrong output", f"5: the output of {job.id} is not what was recorded")
     yield from _lines(world, job, kept, output)
-    cost = _cost_of(kept)
+    cost = sum(_cost_of(leg.answers) for leg in kept if leg.answers is not None)
     if job.cost_micro_dollars != cost:
         yield Finding("misbilled", f"6: {job.id} costs {job.cost_micro_dollars}, not {cost}")
 
 
-def _lines(world: "World", job: Job, kept: Run, output: bytes) -> Iterator[Finding]:
+def _lines(world: "World", job: Job, kept: list[Leg], output: bytes) -> Iterator[Finding]:
     texts = world.inputs_of[job.id].texts
     lines = output.splitlines()
     if len(lines) != len(texts):
         yield Finding("wrong output", f"4: {job.id} has {len(lines)} lines for {len(texts)}")
         return
-    keys = LineKey(tag_of(job.id))
+    answered = {key for leg in kept if leg.answers is not None for key in leg.answers.rows}
+    keys = [LineKey(tag_of(job.id, number)) for number in range(1, job.round + 1)]
     for number, (line, text) in enumerate(zip(lines, texts, strict=True), start=1):
         row = orjson.loads(line)
         if row["request"]["contents"][0]["parts"][0]["text"] != text:
             yield Finding("wrong output", f"4: line {number} of {job.id} is another one")
         answer = b"answer to %s" % text.encode()
-        was_answered = keys.of(number) in kept.rows
+        was_answered = any(one.of(number) in answered for one in keys)
         if was_answered != (row["status"] == "") or was_answered != (answer in line):
             yield Finding("wrong output", f"4: line {number} of {job.id}: {row['status']!r}")
 
@@ -164,15 +198,20 @@ def _cost_of(kept: Run) -> int:
 
 def _states(world: "World") -> Iterator[Finding]:
     for job_id, before, after in world.jobs.moves:
-        if after not in TRANSITIONS[before]:
+        goes_back = world.jobs.rows[job_id].settled_state is after and before in SETTLED_FROM
+        if after not in TRANSITIONS[before] and not goes_back:
             yield Finding("wrong state", f"7: {job_id} went from {before} to {after}")
     for text in world.stale_writes:
         yield Finding("stale write", f"13: {text}")
 
 
 def _strangers(world: "World") -> Iterator[Finding]:
-    for job_id in {one.label for one in world.provider.posts} - set(world.jobs.rows):
-        yield Finding("unexpected", f"2: a provider job for {job_id}, which does not exist")
-    for job_id in world.jobs.rows:
-        if job_id not in world.inputs_of:
+    rows = world.jobs.rows
+    rounds = {
+        name_of_round(job.id, number) for job in rows.values() for number in range(1, job.round + 1)
+    }
+    for label in {one.label for one in world.provider.posts} - rounds:
+        yield Finding("unexpected", f"2: a provider job for {label}, which does not exist")
+    for job_id, job in rows.items():
+        if job.input_id not in world.inputs_of:
             yield Finding("unexpected", f"2: the job {job_id}, which no client asked for")

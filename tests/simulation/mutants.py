@@ -7,7 +7,6 @@ Each mutant replaces one function, constant or order of the real code for one hi
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any, Final, cast
 from unittest.mock import patch
 
@@ -23,12 +22,10 @@ from penstock.api.jobs import JobDoor
 from penstock.blobs.part import Part
 from penstock.blobs.spool import INPUT
 from penstock.core.job import Attempt, Job, JobId
-from penstock.core.line import LineKey
 from penstock.core.state import JobState
 from penstock.errors import BlobMissing, ProviderUnclear, ProviderUnreachable
 from penstock.lifecycle import reconcile, submit
 from penstock.lifecycle.ports import Ports
-from penstock.lifecycle.prepare import read_lines
 from penstock.providers.provider import NewBatch, ProviderJob
 from penstock.store.jobs import Finish
 
@@ -89,7 +86,7 @@ def all_mutants() -> list[Mutant]:
         ),
         Mutant(
             "was ours: a late prepare moves a later state",
-            _freezing(_without("move", "only_from")),
+            _freezing(_without("move", "only_from", "only_attempt")),
             seed=9,
         ),
         Mutant(
@@ -150,7 +147,7 @@ def _intent_after_create(_world: World) -> Iterator[None]:
             intent_at=ports.clock.now(),
             input_uri=job.provider_input or "",
             output_prefix=ports.bucket.uri(f"{ports.folder(job.id, number)}/output"),
-            label=submit.label_of(job),
+            label=job.label,
         )
         await submit._send(ports, job, attempt)
         await ports.jobs.intend(attempt)
@@ -242,7 +239,7 @@ def _bill_later(world: World) -> Iterator[None]:
         moved: bool = await finish(self, job_id, at, end, **only)
         if moved and end.counts is not None:
             await self.body.point("before the bill")
-            bill(job_id, at, end.counts, end.cost_micro_dollars)
+            bill(self.body.world.jobs.rows[job_id], at, end.counts, end.cost_micro_dollars)
         return moved
 
     with (
@@ -277,12 +274,10 @@ def _rename_later(_world: World) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _spliced_key(_world: World) -> Iterator[None]:
-    def spliced(input_path: Path, index_path: Path, tag: str) -> Iterator[bytes]:
-        keys = LineKey(tag)
-        for number, line in enumerate(read_lines(input_path, index_path), start=1):
-            yield b'{"key":%s,%s\n' % (orjson.dumps(keys.of(number)), line[1:])
+    def spliced(key: str, line: bytes, _request: object) -> bytes:
+        return b'{"key":%s,%s\n' % (orjson.dumps(key), line[1:])
 
-    with patch("penstock.lifecycle.prepare.provider_blocks", spliced):
+    with patch("penstock.lifecycle.provider_input.provider_row", spliced):
         yield
 
 
@@ -328,15 +323,16 @@ def _same_input_name(_world: World) -> Iterator[None]:
         yield
 
 
-def _without(call: str, guard: str) -> Change:
-    """Make the mutant whose store ignores one guard of one call."""
+def _without(call: str, *guards: str) -> Change:
+    """Make the mutant whose store ignores guards of one call."""
 
     @contextlib.contextmanager
     def change(world: World) -> Iterator[None]:
         write: Callable[..., Awaitable[bool]] = getattr(world.jobs, call)
 
         async def unguarded(*args: object, **named: Any) -> bool:  # noqa: ANN401
-            named.pop(guard, None)
+            for guard in guards:
+                named.pop(guard, None)
             return await write(*args, **named)
 
         with patch.object(world.jobs, call, unguarded):

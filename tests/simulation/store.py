@@ -10,13 +10,18 @@ from typing import Any
 import msgspec
 
 from penstock.core.job import Attempt, Counts, Job, JobId, StopReason
-from penstock.core.state import TERMINAL, JobState, sources_of
-from penstock.errors import InternalError
+from penstock.core.state import TERMINAL, TRANSITIONS, JobState, sources_of
+from penstock.errors import Conflict, InternalError
 from penstock.store.admission import Admission
 from penstock.store.jobs import Finish, Kept, OpenJob
+from penstock.store.rounds import OF_ONE_ROUND, Round, ending_of
 
 _SOURCES = {state: sources_of(state) for state in JobState}
 _replace = msgspec.structs.replace
+_IN_JSON = ("counts", "bill")
+_RESULT = tuple(
+    name for name in Finish.__struct_fields__ if name not in {"state", "detail", "spent"}
+)
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,6 +29,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
     job_id: str
     attempt: int
+    round: int
     at: float
     counts: Counts
     micro_dollars: int | None
@@ -68,6 +74,7 @@ class MemoryJobs:
             )
             for job in self.rows.values()
             if job.state not in TERMINAL
+            and not (job.state is JobState.RUNNING and job.waits_for_shards)
         ]
         return sorted(found, key=lambda job: job.updated_at)
 
@@ -75,9 +82,19 @@ class MemoryJobs:
         job = self.rows.get(job_id)
         if job is None or job.org_id != org_id or job.state in TERMINAL:
             return False
+        if job.parent_id is not None:
+            return False
         if job.cancel_requested_at is None:
-            self._set(job, cancel_requested_at=at, updated_at=at, status_detail="Cancel requested.")
+            wished = {
+                "cancel_requested_at": at,
+                "updated_at": at,
+                "status_detail": "Cancel requested.",
+            }
+            self._set(job, **wished)
             self._event(job_id, "cancel_requested", "")
+            for shard in self._shards(job_id):
+                if shard.state not in TERMINAL and shard.cancel_requested_at is None:
+                    self._set(shard, **wished)
         return True
 
     async def cancel_requested(self) -> set[JobId]:
@@ -90,7 +107,16 @@ class MemoryJobs:
     async def kept(self, job_ids: Sequence[str]) -> dict[str, Kept]:
         found = [self.rows[job_id] for job_id in job_ids if job_id in self.rows]
         return {
-            job.id: Kept(id=job.id, state=job.state, output_name=job.output_name) for job in found
+            job.id: Kept(
+                id=job.id,
+                state=job.state,
+                output_name=job.output_name,
+                index_name=job.index_name,
+                partial_name=job.partial_name,
+                partial_index_name=job.partial_index_name,
+                is_spent=self._is_spent(job),
+            )
+            for job in found
         }
 
     async def move(
@@ -122,10 +148,13 @@ class MemoryJobs:
         at: float,
         *,
         only_from: JobState | None = None,
+        only_attempt: int | None = None,
         **fields: Any,  # noqa: ANN401
     ) -> bool:
         job = self.rows.get(job_id)
         if job is None or job.state in TERMINAL or only_from not in {None, job.state}:
+            return False
+        if only_attempt not in {None, job.attempt}:
             return False
         self._set(job, updated_at=at, **fields)
         return True
@@ -144,9 +173,8 @@ class MemoryJobs:
         job = self.rows.get(attempt.job_id)
         if job is None or job.state is not JobState.PREPARED:
             return False
-        if attempt.number in self.tries[job.id]:
-            # The primary key; the whole transaction is undone.
-            raise InternalError(f"The attempt {attempt.number} of {job.id} exists already.")
+        if job.attempt != attempt.number - 1:
+            return False
         changes = {"attempt": attempt.number, "updated_at": attempt.intent_at}
         self._move(job.id, JobState.SUBMITTING, changes)
         self.tries[job.id][attempt.number] = attempt
@@ -166,12 +194,18 @@ class MemoryJobs:
         changes = {
             "provider_job": name,
             "provider_state": "JOB_STATE_PENDING",
+            "provider_state_since": at,
             "status_detail": "The provider has the job.",
             "updated_at": at,
         }
         newest = number if adopted_in is None else adopted_in
         moved = self._move(
-            job_id, JobState.RUNNING, changes, only_attempt=newest, only_input=only_input
+            job_id,
+            JobState.RUNNING,
+            changes,
+            only_attempt=newest,
+            only_input=only_input,
+            only_from=JobState.SUBMITTING,
         )
         if moved:
             self._attempt(job_id, number, provider_job=name)
@@ -193,19 +227,74 @@ class MemoryJobs:
     async def finish(
         self, job_id: JobId, at: float, finish: Finish, *, only_attempt: int | None = None
     ) -> bool:
-        values = msgspec.structs.asdict(finish)
-        values["status_detail"] = values.pop("detail")
-        changes = {**values, "updated_at": at, "finished_at": at}
-        changes.pop("state")
-        moved = self._move(job_id, finish.state, changes, only_attempt=only_attempt)
-        if moved:
-            job = self.rows[job_id]
-            self.reserved_micro_dollars -= job.reserved_micro_dollars or 0
-            self.spent_micro_dollars += finish.cost_micro_dollars or 0
-            self._event(job_id, finish.state.value, finish.detail)
-            if finish.counts is not None:
-                self.bill(job_id, at, finish.counts, finish.cost_micro_dollars)
-        return moved
+        job = self.rows.get(job_id)
+        if job is None:
+            return False
+        ending = ending_of(finish, job.settled_state, job.output_bytes or 0)
+        sources = ending.sources if job.settled_state else _SOURCES[ending.state]
+        if job.state not in sources or only_attempt not in {None, job.attempt}:
+            return False
+        values = {name: value for name, value in ending.values.items() if name not in _IN_JSON}
+        if finish.output_name is not None or job.settled_state is None:
+            values |= {name: getattr(finish, name) for name in _IN_JSON}
+        self.moves.append((job_id, job.state, ending.state))
+        self._set(job, state=ending.state, updated_at=at, finished_at=at, **values)
+        for kind, detail in ending.events:
+            self._event(job_id, kind, detail)
+        if job.parent_id is None:
+            self._settle(job, at, finish)
+        else:
+            self._follow(job.parent_id, at)
+        return True
+
+    async def again(self, job: Job, at: float, ended: Finish, following: Round) -> bool:
+        now = self.rows.get(job.id)
+        if now is None or now.state is not JobState.COLLECTING or now.attempt != job.attempt:
+            return False
+        if now.cancel_requested_at is not None:
+            return False
+        result = {name: getattr(ended, name) for name in _RESULT}
+        self._settle(now, at, ended)
+        self._set(now, **result)
+        self._begin(self.rows[job.id], ended.state, at, following)
+        return True
+
+    async def reopen(self, job: Job, at: float, following: Round, admission: Admission) -> None:
+        del admission  # nobody has quotas or idempotency keys here
+        now = self.rows.get(job.id)
+        if now is None or now.state is not job.state or now.attempt != job.attempt:
+            raise Conflict("Somebody was first.")
+        if JobState.ACCEPTED not in TRANSITIONS[now.state]:
+            raise Conflict("It has not ended.")
+        self._begin(now, now.state, at, following)
+
+    async def begin_shards(
+        self, parent: Job, shards: Sequence[Job], at: float, *, twin_count: int
+    ) -> bool:
+        job = self.rows.get(parent.id)
+        if job is None or job.state is not JobState.ACCEPTED or job.attempt != parent.attempt:
+            return False
+        detail = f"Cut into {len(shards)} provider jobs."
+        self.moves.append((job.id, job.state, JobState.RUNNING))
+        self._set(
+            job,
+            state=JobState.RUNNING,
+            provider_job=f"shards/{len(shards)}",
+            twin_count=twin_count,
+            status_detail=detail,
+            updated_at=at,
+        )
+        for shard in shards:
+            self.rows[shard.id] = _replace(shard, cancel_requested_at=job.cancel_requested_at)
+            self.tries[shard.id] = {}
+            lines = f"lines {shard.first_line} to {shard.last_line}"
+            self.history[shard.id] = [(shard.state.value, lines)]
+        self._event(job.id, "sharded", detail)
+        self._event(job.id, JobState.RUNNING.value, detail)
+        return True
+
+    async def shards_of(self, parent_id: JobId) -> list[Job]:
+        return sorted(self._shards(parent_id), key=lambda one: one.first_line or 0)
 
     async def event(self, job_id: JobId, at: float, kind: str, detail: str) -> None:
         del at  # the real one keeps it for people
@@ -214,14 +303,69 @@ class MemoryJobs:
     async def events(self, job_id: JobId) -> list[tuple[str, str]]:
         return self.history.get(job_id, [])
 
-    def bill(self, job_id: str, at: float, counts: Counts, cost: int | None) -> None:
-        """Append to the ledger, once a job and attempt."""
-        attempt = self.rows[job_id].attempt
-        if any((one.job_id, one.attempt) == (job_id, attempt) for one in self.ledger):
-            raise InternalError(f"The attempt {attempt} of {job_id} is billed already.")
+    def bill(self, job: Job, at: float, counts: Counts, cost: int | None) -> None:
+        """Append to the ledger, once a job and round."""
+        if any((one.job_id, one.round) == (job.id, job.round) for one in self.ledger):
+            raise InternalError(f"The round {job.round} of {job.id} is billed already.")
         self.ledger.append(
-            Entry(job_id=job_id, attempt=attempt, at=at, counts=counts, micro_dollars=cost)
+            Entry(
+                job_id=job.id,
+                attempt=job.attempt,
+                round=job.round,
+                at=at,
+                counts=counts,
+                micro_dollars=cost,
+            )
         )
+
+    def _settle(self, job: Job, at: float, finish: Finish) -> None:
+        self.reserved_micro_dollars -= job.reserved_micro_dollars or 0
+        spent = finish.spent
+        if spent is not None:
+            self.spent_micro_dollars += spent.micro_dollars or 0
+            self.bill(job, at, finish.counts or Counts(), spent.micro_dollars)
+
+    def _begin(self, job: Job, settled_state: JobState, at: float, following: Round) -> None:
+        outcomes = ", ".join(following.selection.outcomes)
+        detail = f"Round {job.round + 1}: {following.lines} lines are sent again ({outcomes})."
+        self.moves.append((job.id, job.state, JobState.ACCEPTED))
+        self._set(
+            job,
+            **dict.fromkeys(OF_ONE_ROUND),
+            state=JobState.ACCEPTED,
+            selection=following.selection,
+            settled_state=settled_state,
+            round=job.round + 1,
+            round_began_at=at,
+            run=job.run + 1,
+            attempt=job.attempt + 1,
+            reserved_micro_dollars=following.micro_dollars,
+            status_detail=detail,
+            updated_at=at,
+        )
+        self.reserved_micro_dollars += following.micro_dollars or 0
+        self._event(job.id, "retrying", detail)
+
+    def _follow(self, parent_id: JobId, at: float) -> None:
+        shards = self._shards(parent_id)
+        if any(one.state not in TERMINAL for one in shards):
+            return
+        began = [one.running_since for one in shards if one.running_since is not None]
+        detail = "All provider jobs have ended; putting their answers together."
+        changes = {
+            "running_since": min(began, default=None),
+            "status_detail": detail,
+            "updated_at": at,
+        }
+        if self._move(parent_id, JobState.COLLECTING, changes, only_from=JobState.RUNNING):
+            self._event(parent_id, JobState.COLLECTING.value, detail)
+
+    def _is_spent(self, job: Job) -> bool:
+        parent = self.rows.get(job.parent_id or "")
+        return parent is not None and (parent.state in TERMINAL or parent.round > 1)
+
+    def _shards(self, parent_id: str) -> list[Job]:
+        return [one for one in self.rows.values() if one.parent_id == parent_id]
 
     def _move(
         self,

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from tests.simulation.campaign import Simulator, simulator
+from tests.simulation.campaign import Simulator, rounds_and_shards, simulator
 from tests.simulation.mutants import FEWEST, Mutant, all_mutants
 from tests.simulation.points import POINTS, REACHED_MIN, missed
 
@@ -30,6 +30,16 @@ def test_nothing_is_lost_or_paid_twice(one: Simulator) -> None:
     report = one.campaign(SEEDS)
     assert report.failures == []
     assert report.kills > 20 * len(SEEDS)
+
+
+def test_nothing_is_lost_or_paid_twice_in_rounds_and_shards(one: Simulator) -> None:
+    """The same with failed lines sent again and jobs cut: each round and shard is paid once."""
+    report = one.campaign(SEEDS, rounds_and_shards)
+    assert report.failures == []
+    for event in ("retrying", "retry_failed", "sharded"):
+        assert report.reached[event]
+    for call in ("again", "begin_shards", "shards_of"):
+        assert report.reached[f"killed after jobs.{call}"]
 
 
 def test_a_seed_replays(one: Simulator) -> None:

@@ -10,14 +10,21 @@ import pytest
 import sqlalchemy as sa
 from tests.simulation.store import MemoryJobs, MemoryWorkers
 
-from penstock.core.job import Attempt, Counts, Job, JobId, OrgId
+from penstock.core.bill import Spent
+from penstock.core.job import Attempt, Counts, Job, JobId, OrgId, shard_id
+from penstock.core.line import LineOutcome
+from penstock.core.options import Selection
 from penstock.core.state import TERMINAL, JobState
-from penstock.errors import InternalError
+from penstock.errors import Conflict, InternalError
+from penstock.store.admission import ANYBODY
 from penstock.store.jobs import Finish, Jobs
+from penstock.store.rounds import Round
 from penstock.store.store import Store
 
 CALLS = 400
 ENDS = sorted(TERMINAL)
+SPENT = Spent(lines=1, prompt_tokens=2, output_tokens=3, micro_dollars=4)
+FOLLOWING = Round(selection=Selection(outcomes=(LineOutcome.ERROR,)), lines=1, micro_dollars=5)
 MIDDLES = [JobState.PREPARED, JobState.COLLECTING]
 
 
@@ -35,10 +42,11 @@ class Both:
         """Call both and compare what comes back; a refusal by the database is one too."""
         try:
             expected = await getattr(self._real, name)(*args, **named)
-        except sa.exc.IntegrityError:
-            with pytest.raises(InternalError):
+        except (sa.exc.IntegrityError, Conflict) as error:
+            expects = Conflict if isinstance(error, Conflict) else InternalError
+            with pytest.raises(expects):
                 await getattr(self._memory, name)(*args, **named)
-            self.answers.append((name, "integrity"))
+            self.answers.append((name, "refused"))
             return
         assert await getattr(self._memory, name)(*args, **named) == expected, name
         self.answers.append((name, expected))
@@ -71,6 +79,7 @@ class Both:
                 "move", job_id, dice.choice(MIDDLES), self._at, only_attempt=only, only_input=where
             ),
             lambda: self.call("note", job_id, self._at, status_detail="x", stop_reason="cancelled"),
+            lambda: self.call("note", job_id, self._at, only_attempt=number, status_detail="y"),
             lambda: self.call(
                 "next_run",
                 job_id,
@@ -95,10 +104,83 @@ class Both:
             lambda: self.call("request_cancel", OrgId("rival"), job_id, self._at),
             lambda: self.call("event", job_id, self._at, "kind", "detail"),
         ]
-        if dice.random() < 0.02:
-            end = Finish(state=dice.choice(ENDS), detail="end", counts=Counts(ok=1))
-            await self.call("finish", job_id, self._at, end, only_attempt=only)
+        await self._something_rare(now, only)
         await dice.choice(calls)()
+
+    async def rounds_and_shards(self, job: Job) -> None:
+        """Lead a job through shards, a round by itself, one by hand, and back."""
+        self._at += 1.0
+        at, real = self._at, self._real
+        end = Finish(state=JobState.SUCCEEDED, detail="", output_name="o", spent=SPENT)
+        await self.call("add", job)
+        shards = [
+            msgspec.structs.replace(
+                _shard(job, number), state=JobState.COLLECTING, provider_job="p"
+            )
+            for number in (1, 2)
+        ]
+        await self.call("begin_shards", job, shards, at, twin_count=1)
+        await self.call("request_cancel", OrgId("acme"), shards[0].id, at)
+        for shard in shards:
+            await self.call("finish", shard.id, at, end)
+            await self.compare(job.id)
+        now = await real.load(job.id)
+        assert now is not None
+        assert now.state is JobState.COLLECTING
+        await self.call("again", now, at, end, FOLLOWING)
+        await self.compare(job.id)
+        await self.call("again", now, at, end, FOLLOWING)
+        failed = Finish(state=JobState.FAILED, detail="no", error_code="x", error_message="no")
+        await self.call("finish", job.id, at, failed)
+        await self.compare(job.id)
+        now = await real.load(job.id)
+        await self.call("reopen", now, at, FOLLOWING, ANYBODY)
+        await self.compare(job.id)
+        await self.call("reopen", now, at, FOLLOWING, ANYBODY)
+        await self.call("kept", [job.id, shards[0].id])
+        await self.call("shards_of", job.id)
+
+    async def _something_rare(self, job: Job, only: int | None) -> None:
+        """End the job, or a round of it, with or without an output, or cut it into shards."""
+        dice, at = self._dice, self._at
+        known = msgspec.structs.replace(job, attempt=job.attempt + dice.choice([0, 0, 0, -1]))
+        name = dice.choice([None, f"output-{dice.randrange(9)}.jsonl"])
+        end = Finish(
+            state=dice.choice(ENDS),
+            detail="end",
+            counts=Counts(ok=1),
+            output_name=name,
+            spent=SPENT,
+        )
+        if dice.random() < 0.02:
+            await self.call("finish", job.id, at, end, only_attempt=only)
+        if dice.random() < 0.8 and job.state is JobState.COLLECTING:
+            ended = msgspec.structs.replace(end, state=JobState.SUCCEEDED)
+            await self.call("again", known, at, ended, FOLLOWING)
+        if dice.random() < 0.8 and job.state in TERMINAL:
+            await self.call("reopen", known, at, FOLLOWING, ANYBODY)
+        if dice.random() < 0.15 and not await self._real.shards_of(job.id):
+            shards = [_shard(job, number) for number in (1, 2)]
+            await self.call("begin_shards", known, shards, at, twin_count=1)
+        for shard in await self._real.shards_of(job.id):
+            if dice.random() < 0.1:
+                await self.call("finish", shard.id, at, end)
+                await self.call("load", shard.id)
+        await self.call("shards_of", job.id)
+
+
+def _shard(job: Job, number: int) -> Job:
+    return msgspec.structs.replace(
+        job,
+        id=shard_id(job.id, number),
+        parent_id=job.id,
+        state=JobState.PREPARED,
+        first_line=number,
+        last_line=number,
+        run=0,
+        attempt=0,
+        finished_at=None,
+    )
 
 
 def _attempt(job_id: JobId, number: int, at: float) -> Attempt:
@@ -128,18 +210,23 @@ async def test_both_stores_are_the_same(
         job = dice.choice(jobs)
         await both.something(job)
         await both.compare(job.id)
+    await both.rounds_and_shards(new_job(id=JobId(f"req_{seed}-whole")))
     await both.call("open_jobs")
     await both.call("cancel_requested")
     await both.call("load", "req_nobody")
     await both.call("add", jobs[0])
-    worked = {name for name, answer in both.answers if answer not in (False, None, "integrity")}
-    assert {"move", "intend", "record_provider_job", "fence", "finish", "next_run"} <= worked
+    worked = {name for name, answer in both.answers if answer not in (False, "refused")}
+    assert {
+        *("move", "intend", "record_provider_job", "fence", "finish", "next_run"),
+        *("again", "reopen", "begin_shards"),
+    } <= worked
 
 
 async def test_the_ledgers_are_the_same(store: Store, new_job: Callable[..., Job]) -> None:
     """An end with counts is billed once, in its transaction, by both."""
     job = new_job(state="collecting", provider_job="p", attempt=1)
-    end = Finish(state=JobState.SUCCEEDED, detail="", counts=Counts(ok=1), cost_micro_dollars=7)
+    spent = Spent(lines=1, micro_dollars=7)
+    end = Finish(state=JobState.SUCCEEDED, detail="", counts=Counts(ok=1), spent=spent)
     memory = MemoryJobs()
     for jobs in (store.jobs, memory):
         await jobs.add(job)
@@ -169,7 +256,7 @@ def test_nothing_of_the_real_store_is_missing() -> None:
     """Every call that the lifecycle makes exists in memory, with the same parameters."""
     folder = Path(__file__).parents[2] / "src" / "penstock" / "lifecycle"
     text = "".join(path.read_text() for path in folder.glob("*.py"))
-    for name in {name for name in vars(Jobs) if f"jobs.{name}(" in text}:
+    for name in {name for name in dir(Jobs) if f"jobs.{name}(" in text}:
         real, memory = getattr(Jobs, name), getattr(MemoryJobs, name)
         names = real.__code__.co_varnames[
             : real.__code__.co_argcount + real.__code__.co_kwonlyargcount
@@ -198,6 +285,7 @@ def test_the_entries_of_the_ledger_are_whole() -> None:
         },
         Job,
     )
-    from_memory.bill("j", 1.0, Counts(ok=1), 5)
+    job = from_memory.rows["j"]
+    from_memory.bill(job, 1.0, Counts(ok=1), 5)
     with pytest.raises(InternalError):
-        from_memory.bill("j", 2.0, Counts(ok=1), 5)
+        from_memory.bill(job, 2.0, Counts(ok=1), 5)

@@ -6,6 +6,7 @@ the socket. Calls of the store may fail, with or without effect.
 """
 
 import asyncio
+import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -18,7 +19,6 @@ from tests.simulation.scheduler import Killed, Process
 from penstock.blobs.part import Part
 from penstock.blobs.spool import INPUT, INPUT_INDEX
 from penstock.core.job import Attempt, JobId
-from penstock.core.limits import Limits
 from penstock.core.models import SEED_CATALOGUE
 from penstock.errors import BlobMissing, BlobsUnavailable, ProviderUnreachable
 from penstock.lifecycle.ports import Ports
@@ -77,6 +77,7 @@ class Body(Process):
         self.ports = Ports(
             clock=self.clock,
             jobs=cast(Any, self.jobs),
+            looks=cast(Any, None),  # nobody asks for partial results here
             spool=cast(Any, self.spool),
             blobs=cast(Any, self.blobs),
             bucket=cast(Any, BucketPort(self, world.bucket)),
@@ -84,7 +85,7 @@ class Body(Process):
             provider=cast(Any, ProviderPort(self, world.provider)),
             location="",
             models=SEED_CATALOGUE,
-            limits=Limits(),
+            limits=world.limits,
             timing=world.timing,
             alarm=cast(Any, SimAlarm(self)),
         )
@@ -273,6 +274,7 @@ class Knowing:
 _GUARDED: Final = ("move", "record_provider_job", "fence", "finish")
 _JOBS_CALLS: Final = (
     *("add", "is_ruled_out", "open_jobs", "request_cancel", "note", "next_run", "event"),
+    *("again", "begin_shards", "shards_of"),
 )
 
 
@@ -292,6 +294,9 @@ class JobsPort(Port):
     attempts = effect("jobs", "attempts", fails="store_error")
     finish = effect("jobs", "finish", fails="store_error")
     event = effect("jobs", "event", fails="store_error")
+    again = effect("jobs", "again", fails="store_error")
+    begin_shards = effect("jobs", "begin_shards", fails="store_error")
+    shards_of = effect("jobs", "shards_of", fails="store_error")
     load = effect("jobs", "load", fails="store_error")
 
 
@@ -343,7 +348,8 @@ class BucketPort(Port):
 class MemoryPart:
     """A file of the spool that nobody sees yet."""
 
-    path = Path("nowhere")
+    path = Path(os.devnull)
+    """Some look at it before anything is in it."""
 
     def __init__(self, data: bytes = b"") -> None:
         self.data = bytearray(data)
@@ -399,8 +405,16 @@ class SimBlobs:
             world = self._body.world
             if (job_id, name) not in world.disk:
                 raise BlobMissing(f"The file {name} of {job_id} is missing.")
-        found = world.inputs_of[job_id]
-        yield {INPUT: found.data_path, INPUT_INDEX: found.index_path}[name]
+        if name in {INPUT, INPUT_INDEX}:
+            found = world.inputs_of[job_id]
+            yield {INPUT: found.data_path, INPUT_INDEX: found.index_path}[name]
+            return
+        path = self._body.spool.scratch(job_id, name)
+        path.write_bytes(world.disk[job_id, name])
+        try:
+            yield path
+        finally:
+            path.unlink()
 
     async def remove(self, job_id: str, name: str) -> None:
         async with self._call("blobs.remove"):

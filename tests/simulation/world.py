@@ -21,13 +21,15 @@ from tests.simulation.worker import FREEZING, QUIET, STORMY, Body, SimSpool
 from penstock.api.auth import Principal
 from penstock.api.jobs import JobDoor, Terms
 from penstock.core.access import ROLE_SCOPES, Actor, Role
+from penstock.core.estimate import Estimate, Span
 from penstock.core.job import JobId, OrgId
 from penstock.core.limits import Limits
 from penstock.core.models import DEFAULT_MODEL, SEED_CATALOGUE
-from penstock.core.quotas import Estimates, Quotas
+from penstock.core.quotas import Quotas
 from penstock.core.state import TERMINAL
 from penstock.ingest.index import pack_rows
 from penstock.ingest.intake import Accepted, Envelope
+from penstock.ingest.treatment import STRICT, Treatment
 from penstock.settings import Timing
 
 JOBS: Final = 4
@@ -55,6 +57,8 @@ TIMINGS: Final = tuple(
     for settle in (0.0, 20.0, 60.0, 180.0)
 )
 """The fence makes the protocol safe, so it must hold for any time to settle."""
+
+_OF_ROUNDS: Final = frozenset({"retrying", "retry_failed", "sharded"})
 
 REST_SECONDS: Final = 7000.0
 """By then all is at rest: late creates (600), the wait for their input (400), runs (500), one more
@@ -98,6 +102,9 @@ class World:
         self.scratch = scratch
         self.rates = STORMY
         self.timing = self.dice.choice(TIMINGS)
+        self.limits = Limits(retry_attempts_max=0)
+        """Of one round and one provider job, unless a history is played with more."""
+        self.rest_seconds = REST_SECONDS
         self.jobs = MemoryJobs()
         self.workers = MemoryWorkers()
         self.bucket = SimBucket(self.scheduler)
@@ -141,7 +148,7 @@ class World:
             self.later(self.dice.uniform(0.0, 300.0), self._submit, client, 0)
         self.scheduler.run(self.begun + STORM_SECONDS)
         self._calm()
-        end = self.begun + STORM_SECONDS + REST_SECONDS
+        end = self.begun + STORM_SECONDS + self.rest_seconds
         while self.scheduler.time < end and not self._at_rest():
             self.scheduler.run(self.scheduler.time + 60.0)
         # Late creates find out whether they have an input.
@@ -155,7 +162,7 @@ class World:
             if job.attempt > 1:
                 self.reach("second attempt")
             for kind, _ in self.jobs.history[job.id]:
-                if kind in {"adopted", "duplicate_cancelled"}:
+                if kind in {"adopted", "duplicate_cancelled", *_OF_ROUNDS}:
                     self.reach(kind)
 
     def later(self, seconds: float, act: Callable[..., None], *args: object) -> None:
@@ -251,12 +258,13 @@ class World:
             room=cast(Any, None),
             receiver=cast(Any, SimReceiver(body.spool)),
             clock=body.clock,
-            limits=Limits(),
+            limits=self.limits,
             models=SEED_CATALOGUE,
             default_model=DEFAULT_MODEL,
             quotas=Quotas(),
-            estimates=Estimates(),
+            estimates=cast(Any, SimEstimates()),
             sources=cast(Any, None),
+            explainer=cast(Any, None),
             accepted=_nobody_near,
         )
 
@@ -316,6 +324,7 @@ class Upload(msgspec.Struct):
 
     chosen: Input
     encoding: str | None = None
+    treatment: Treatment = STRICT
 
 
 class Hold:
@@ -326,6 +335,14 @@ class Hold:
 
     async def cover(self, ahead_bytes: int) -> None:
         """Nothing to cover."""
+
+
+class SimEstimates:
+    """Guesses nothing; reading files is not what is simulated."""
+
+    async def answer(self, _question: object) -> Estimate:
+        nothing = Span(low=0, expected=0, high=0)
+        return Estimate(lines=0, prompt_tokens=nothing, output_tokens=nothing)
 
 
 class SimReceiver:

@@ -4,9 +4,11 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 from tests.fake_clock import START
 
+from penstock.core.bill import Spent
 from penstock.core.job import Attempt, Counts, Job, JobId
 from penstock.core.state import TERMINAL, JobState
 from penstock.store import tables
@@ -16,6 +18,7 @@ from penstock.store.store import Store
 from penstock.store.tenants import Key
 
 PROVIDER_JOB = "projects/p/locations/global/batchPredictionJobs/7"
+SPENT = Spent(lines=2, prompt_tokens=10, output_tokens=25, micro_dollars=42)
 COUNTS = Counts(ok=2, error=1, prompt_tokens=10, candidates_tokens=20, thoughts_tokens=5)
 
 
@@ -41,7 +44,13 @@ def finish(state: JobState = JobState.SUCCEEDED, **changes: Any) -> Finish:  # n
         "cost_micro_dollars": 42,
         "output_bytes": 9,
         "output_sha256": "f" * 64,
+        "spent": SPENT,
     }
+    if "cost_micro_dollars" in changes:
+        cost = changes["cost_micro_dollars"]
+        values["spent"] = msgspec.structs.replace(SPENT, micro_dollars=cost)
+        if cost is None and changes.get("counts", COUNTS) is None:
+            values["spent"] = None
     return Finish(**{**values, **changes})
 
 

@@ -126,7 +126,9 @@ async def test_an_intent_is_only_for_prepared_jobs(
     job = new_job()
     await bring(store, job, source)
     before = await snapshot(store.jobs, job)
-    intended = await store.jobs.intend(attempt(job.id, 2))
+    loaded = await store.jobs.load(job.id)
+    assert loaded is not None
+    intended = await store.jobs.intend(attempt(job.id, loaded.attempt + 1))
     assert intended == (source is JobState.PREPARED)
     assert (await snapshot(store.jobs, job) == before) == (not intended)
 
@@ -185,14 +187,16 @@ async def test_an_intent_is_committed_with_its_attempt(store: Store, new_job: Ma
     assert (await store.jobs.events(job.id))[-1] == ("intent", "attempt 1")
 
 
-async def test_a_repeated_attempt_number_undoes_the_intent(store: Store, new_job: MakeJob) -> None:
-    """When the attempt cannot be written, the state does not move either."""
+@pytest.mark.parametrize("number", [1, 3])
+async def test_only_the_next_attempt_can_be_intended(
+    store: Store, new_job: MakeJob, number: int
+) -> None:
+    """Whoever counts from another attempt, or another round, changes nothing."""
     job = new_job()
     await bring(store, job, JobState.SUBMITTING)
     await store.jobs.move(job.id, JobState.PREPARED, START + 2)
     before = await snapshot(store.jobs, job)
-    with pytest.raises(sa.exc.IntegrityError):
-        await store.jobs.intend(attempt(job.id))
+    assert not await store.jobs.intend(attempt(job.id, number))
     assert await snapshot(store.jobs, job) == before
 
 
@@ -213,6 +217,7 @@ async def test_a_provider_job_is_named_on_job_and_attempt(store: Store, new_job:
     loaded = await store.jobs.load(job.id)
     assert loaded is not None
     assert (loaded.provider_job, loaded.provider_state) == (PROVIDER_JOB, "JOB_STATE_PENDING")
+    assert loaded.provider_state_since == loaded.updated_at
     assert [each.provider_job for each in await store.jobs.attempts(job.id)] == [PROVIDER_JOB]
     assert (await store.jobs.events(job.id))[-1] == ("created", PROVIDER_JOB)
 
@@ -272,7 +277,7 @@ async def test_an_end_is_written_whole(store: Store, new_job: MakeJob) -> None:
 
 async def test_a_finish_bills_once(store: Store, new_job: MakeJob) -> None:
     """However often the end is written, the ledger has one entry, with the paid lines only."""
-    job = new_job()
+    job = new_job(reserved_micro_dollars=None)
     await bring(store, job, JobState.COLLECTING)
     for _ in range(3):
         await store.jobs.finish(job.id, START + 9, finish())
@@ -309,8 +314,8 @@ async def test_a_late_answer_to_an_older_attempt_changes_nothing(
     assert await record(job.id, 2, "projects/ours", late)
 
 
-async def test_the_ledger_takes_no_attempt_twice(store: Store, new_job: MakeJob) -> None:
-    """Even a writer that forgets the guard cannot bill an attempt again."""
+async def test_the_ledger_takes_no_round_twice(store: Store, new_job: MakeJob) -> None:
+    """Even a writer that forgets the guard cannot bill a round again."""
     job = new_job()
     await bring(store, job, JobState.SUCCEEDED)
     before = look(store, "SELECT * FROM ledger")
@@ -318,7 +323,7 @@ async def test_the_ledger_takes_no_attempt_twice(store: Store, new_job: MakeJob)
         look(
             store,
             "INSERT INTO ledger (org_id, job_id, attempt, kind, at, lines, prompt_tokens,"
-            " output_tokens) VALUES ('acme', ?, 1, 'usage', 0, 0, 0, 0)",
+            " output_tokens) VALUES ('acme', ?, 9, 'usage', 0, 0, 0, 0)",
             job.id,
         )
     assert look(store, "SELECT * FROM ledger") == before

@@ -60,8 +60,8 @@ async def test_no_entry_is_negative(billed: Store, column: str) -> None:
     names, amounts = zip(*(values | {column: -1}).items(), strict=True)
     (job_id,) = look(billed, "SELECT job_id FROM ledger")[0]
     insert = (
-        f"INSERT INTO ledger (org_id, job_id, attempt, kind, at, {', '.join(names)})"  # noqa: S608  # literals above
-        " VALUES ('acme', ?, 7, 'usage', 0, ?, ?, ?, ?)"
+        f"INSERT INTO ledger (org_id, job_id, attempt, round, kind, at, {', '.join(names)})"  # noqa: S608  # literals above
+        " VALUES ('acme', ?, 7, 7, 'usage', 0, ?, ?, ?, ?)"
     )
     with pytest.raises(Exception, match="ck_ledger_never_negative"):
         look(billed, insert, job_id, *amounts)
@@ -82,7 +82,12 @@ def test_the_migrations_make_the_same_ledger(tmp_path: Path) -> None:
             query = "SELECT name, sql FROM sqlite_master WHERE tbl_name = 'ledger' ORDER BY name"
             found.append({name: sql for name, sql in connection.exec_driver_sql(query) if sql})
         engine.dispose()
-    assert set(found[0]) == {"ledger", "ledger_keeps_entries", "ledger_drops_nothing"}
+    assert set(found[0]) == {
+        "ledger",
+        "ix_ledger_org_at",
+        "ledger_keeps_entries",
+        "ledger_drops_nothing",
+    }
     table = found[0].pop("ledger"), found[1].pop("ledger")
     assert found[0] == found[1]
     checks = [one for one in tables.ledger.constraints if isinstance(one, sa.CheckConstraint)]

@@ -30,8 +30,8 @@ from penstock.settings import build
 from penstock.store import tables
 from penstock.store.connections import RETRY_AFTER_SECONDS
 from penstock.store.database import REVISION, migrate
-from penstock.store.jobs import _insert
 from penstock.store.location import DATABASE_FILE, Postgres, location_of
+from penstock.store.moves import insert
 from penstock.store.postgres import IDLE_SECONDS
 from penstock.store.store import Store, engine_database
 from penstock.store.upgrade import upgrade
@@ -389,7 +389,7 @@ async def test_a_commit_that_is_on_its_way_is_waited_for(
     await store.tenants.ensure_user("acme-user", ACME, "owner", START)
     job = new_job()
     async with store._engine.begin() as connection:
-        await connection.execute(_insert(job))
+        await connection.execute(insert(job))
         assert await store.jobs.load(job.id) is None
         asking = asyncio.create_task(store.jobs.is_ruled_out(job))
         async with store._engine.connect() as watching:

@@ -3,20 +3,20 @@
 import asyncio
 from collections.abc import Callable
 
+import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from tests.fake_clock import START
 from tests.store.driver import finish, look
 
 from penstock.core.access import Actor
-from penstock.core.job import Job, JobId, OrgId, new_job_id
+from penstock.core.estimate import Estimate, Past, Span
+from penstock.core.job import Counts, Job, OrgId, new_job_id
 from penstock.core.quotas import DAY_SECONDS, Asked, Quotas, Used, day_of, month_begins
 from penstock.core.state import JobState
 from penstock.errors import QuotaExceeded
 from penstock.store.admission import Admission
-from penstock.store.location import Location
 from penstock.store.store import Store
+from penstock.store.usage import PAST_JOBS_LOOKED_AT
 
 ACME, RIVAL = OrgId("acme"), OrgId("rival")
 DAY = day_of(START)
@@ -174,6 +174,64 @@ async def test_submit_and_cancel_leave_a_row_each(store: Store, new_job: MakeJob
     assert (await store.audit.verify(ACME)).broken_at is None
 
 
+NOTHING = Span(low=0, expected=0, high=0)
+EXPECTED = Estimate(
+    lines=4,
+    prompt_tokens=NOTHING,
+    output_tokens=NOTHING,
+    plain_prompt_tokens=400,
+    plain_output_tokens=800,
+)
+
+
+async def end_with(store: Store, job: Job, counts: Counts | None) -> None:
+    """Let a job end with these lines and tokens."""
+    begun = msgspec.structs.replace(job, state=JobState.COLLECTING, provider_job="p")
+    await store.jobs.add(begun)
+    end = finish(counts=counts, cost_micro_dollars=None)
+    assert await store.jobs.finish(job.id, START, end)
+
+
+async def test_earlier_jobs_say_how_right_estimates_were(store: Store, new_job: MakeJob) -> None:
+    """Tokens a paid line, beside what was expected of it; lines with a twin's answer cost none."""
+    counts = Counts(ok=5, error=1, prompt_tokens=90, candidates_tokens=20, thoughts_tokens=10)
+    await end_with(store, new_job(estimate=EXPECTED, twin_count=2), counts)
+    assert await store.usage.past(ACME, "gemini-3-flash-preview") == [
+        Past(
+            prompt_tokens=30.0,
+            output_tokens=10.0,
+            plain_prompt_tokens=100.0,
+            plain_output_tokens=200.0,
+        )
+    ]
+    assert await store.usage.past(ACME, "gemini-3-pro-preview") == []
+    assert await store.usage.past(RIVAL, "gemini-3-flash-preview") == []
+
+
+async def test_some_jobs_say_nothing(store: Store, new_job: MakeJob) -> None:
+    """Without an estimate, an end, lines or an answer there is nothing to compare."""
+    good = Counts(ok=1, prompt_tokens=1)
+    await end_with(store, new_job(), good)
+    await end_with(store, new_job(estimate=EXPECTED), None)
+    await end_with(store, new_job(estimate=EXPECTED), Counts(error=3))
+    empty = msgspec.structs.replace(EXPECTED, lines=0)
+    await end_with(store, new_job(estimate=empty), good)
+    await store.jobs.add(new_job(estimate=EXPECTED))
+    assert await store.usage.past(ACME, "gemini-3-flash-preview") == []
+
+
+async def test_the_last_jobs_count(store: Store, new_job: MakeJob) -> None:
+    """Twenty of them, the newest; who has sent fifty others since begins anew."""
+    for number in range(1, 23):
+        counts = Counts(ok=1, prompt_tokens=number)
+        await end_with(store, new_job(estimate=EXPECTED, created_at=START + number), counts)
+    found = await store.usage.past(ACME, "gemini-3-flash-preview")
+    assert [one.prompt_tokens for one in found] == [float(number) for number in range(22, 2, -1)]
+    for number in range(PAST_JOBS_LOOKED_AT):
+        await store.jobs.add(new_job(model="other", created_at=START + 100 + number))
+    assert await store.usage.past(ACME, "gemini-3-flash-preview") == []
+
+
 LEFT = 7
 RACERS = 1_000
 
@@ -206,61 +264,3 @@ async def test_of_a_thousand_at_once_those_pass_that_fit(
     assert sum(passed) == LEFT
     assert look(stores[0], "SELECT count(*) FROM jobs") == [(LEFT,)]
     assert look(stores[0], ROWS) == look(stores[0], sums(stores[0]))
-
-
-STEPS = st.lists(
-    st.tuples(
-        st.sampled_from(["accept", "finish", "cancel", "refuse"]),
-        st.integers(0, 5),
-        st.integers(0, 3),
-        st.one_of(st.none(), st.integers(0, 90)),
-    ),
-    max_size=25,
-)
-
-
-@pytest.mark.parametrize("location", ["sqlite"], indirect=True)
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(steps=STEPS)
-def test_counters_are_sums_over_the_jobs(
-    location: Location, new_job: MakeJob, steps: list[tuple[str, int, int, int | None]]
-) -> None:
-    """After any story the counters are the sums over the jobs, and nothing is reserved at rest."""
-    asyncio.run(_play(location, new_job, steps))
-
-
-async def _play(
-    location: Location, new_job: MakeJob, steps: list[tuple[str, int, int, int | None]]
-) -> None:
-    store = Store.open(location)
-    look(store, "DELETE FROM events")
-    look(store, "DELETE FROM usage")
-    look(store, "DELETE FROM jobs")
-    jobs: list[JobId] = []
-    for kind, pick, day, amount in steps:
-        at = START + day * DAY_SECONDS
-        job = new_job(
-            id=new_job_id(), created_at=at, reserved_micro_dollars=amount, line_count=pick
-        )
-        if kind == "accept":
-            await store.jobs.add(job)
-            jobs.append(job.id)
-        elif kind == "refuse":
-            tight = Admission(quotas=Quotas(bytes_stored_max=1))
-            with pytest.raises(QuotaExceeded):
-                await store.jobs.add(job, tight)
-        elif kind == "cancel" and jobs:
-            await store.jobs.request_cancel(ACME, jobs[pick % len(jobs)], at)
-        elif jobs:
-            end = finish(
-                JobState.CANCELLED, counts=None, cost_micro_dollars=amount, output_bytes=amount
-            )
-            await store.jobs.finish(jobs[pick % len(jobs)], at, end)
-        assert look(store, ROWS) == look(store, sums(store))
-    for job_id in jobs:
-        await store.jobs.finish(job_id, START, finish(JobState.FAILED, counts=None))
-    assert look(store, "SELECT coalesce(sum(reserved_micro_dollars), 0) FROM usage") == [(0,)]
-    assert look(store, ROWS) == look(store, sums(store))
-    await store.close()

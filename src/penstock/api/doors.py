@@ -11,6 +11,7 @@ import msgspec
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers, QueryParams
 
+from penstock.api.options import OPTION_NAMES
 from penstock.blobs.fetch import Source
 from penstock.core.job import PRIORITY, PRIORITY_MAX
 from penstock.errors import InvalidRequest, UnsupportedMedia
@@ -109,6 +110,8 @@ def _encoding(values: list[str]) -> str | None:
 def _envelope(headers: Headers, query: QueryParams) -> Envelope:
     payload: dict[str, str] = {}
     for name, value in query.multi_items():
+        if name in OPTION_NAMES:
+            continue
         if name in payload:
             raise _bad_query("duplicate_member", f"{name[:40]!r} stands twice in the query")
         payload[name] = value

@@ -21,6 +21,7 @@ from starlette.datastructures import Headers
 from penstock.clock import Clock
 from penstock.core.job import Job, OrgId, new_job_id
 from penstock.core.limits import Limits
+from penstock.core.options import NO_OPTIONS
 from penstock.errors import Conflict, DatabaseUnavailable, InvalidRequest, KeyReused
 from penstock.fault import fault
 from penstock.store.idempotency import Claim, Idempotency, InFlight, Memory
@@ -53,7 +54,10 @@ def read_key(headers: Headers) -> str | None:
 
 def fingerprint(route: str, job: Job) -> str:
     """Return what tells two submissions apart, whatever the form in which they were sent."""
-    said = [route, job.model, job.payload, job.priority, job.input_sha256]
+    said: list[object] = [route, job.model, job.payload, job.priority, job.input_sha256]
+    if job.options != NO_OPTIONS:
+        # Only then, so that what was remembered before there were options is still the same.
+        said.append(job.options)
     return hashlib.sha256(msgspec.json.encode(said, order="sorted")).hexdigest()
 
 
@@ -75,7 +79,9 @@ class IdempotencyKeys:
         self._lost_seconds = limits.idempotency_lost_seconds
 
     @asynccontextmanager
-    async def held(self, org_id: OrgId, key: str | None) -> AsyncIterator[Claim | Memory | None]:
+    async def held(
+        self, org_id: OrgId, key: str | None, route: str = SUBMIT
+    ) -> AsyncIterator[Claim | Memory | None]:
         """Hold the key of a submission while it runs; None if it has none.
 
         Raises `Conflict` while another request holds it. A claim of which no job comes is released.
@@ -83,7 +89,7 @@ class IdempotencyKeys:
         if key is None:
             yield None
             return
-        found = await self._claimed(org_id, key)
+        found = await self._claimed(org_id, key, route)
         if isinstance(found, Memory):
             yield found
             return
@@ -99,10 +105,10 @@ class IdempotencyKeys:
             beating.cancel()
             await asyncio.gather(beating, return_exceptions=True)
 
-    async def _claimed(self, org_id: OrgId, key: str) -> Claim | Memory:
+    async def _claimed(self, org_id: OrgId, key: str, route: str) -> Claim | Memory:
         wanted = Claim(
             org_id=org_id,
-            route=SUBMIT,
+            route=route,
             key=key,
             job_id=new_job_id(),
             token=secrets.token_hex(16),

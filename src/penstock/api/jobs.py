@@ -8,8 +8,10 @@ import msgspec
 
 from penstock.api.auth import Principal
 from penstock.api.doors import INPUT_URI, check_one_input, pulled
+from penstock.api.estimates import Estimator, Question
 from penstock.api.idempotency import SUBMIT, IdempotencyKeys, check_same, fingerprint
 from penstock.api.takeover import RequestBody
+from penstock.api.waiting import Explainer
 from penstock.blobs.part import Part
 from penstock.blobs.room import Hold, Room
 from penstock.blobs.source import Sources
@@ -19,11 +21,12 @@ from penstock.clock import Clock
 from penstock.core.job import PRIORITY, Job, JobId, new_job_id
 from penstock.core.limits import Limits
 from penstock.core.models import REQUEST_QUEUE_MODEL, Model
+from penstock.core.options import NO_OPTIONS, OnInvalid, Options
 from penstock.core.quotas import (
     Asked,
-    Estimates,
     Quotas,
-    estimate_micro_dollars,
+    check_cost,
+    day_of,
     quotas_of,
     without_price,
 )
@@ -31,6 +34,8 @@ from penstock.core.state import TERMINAL, JobState
 from penstock.errors import Conflict, InvalidRequest, NotFound
 from penstock.fault import fault
 from penstock.ingest.intake import Accepted, Envelope
+from penstock.ingest.problems import PROBLEMS
+from penstock.ingest.treatment import Treatment
 from penstock.ingest.upload import Upload
 from penstock.receive.receiver import Receiver
 from penstock.store.admission import Admission
@@ -55,6 +60,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     job_id: JobId | None = None
     """That was remembered before: a second try of the same submission cannot become a second job,
     because the database takes an id once."""
+    options: Options = NO_OPTIONS
     still_wanted: StillWanted | None = None
     """Asked while an input is pulled from elsewhere."""
 
@@ -82,8 +88,10 @@ class JobDoor(msgspec.Struct, frozen=True, kw_only=True):
     default_model: str
     quotas: Quotas
     """Of organisations that have none of their own."""
-    estimates: Estimates
+    estimates: Estimator
     sources: Sources
+    explainer: Explainer
+    """Says why an open job waits."""
     accepted: Callable[[], None]
     """Called after a job is committed; wakes a lifecycle in the same process."""
 
@@ -118,11 +126,11 @@ class JobDoor(msgspec.Struct, frozen=True, kw_only=True):
 
     async def _pull(self, principal: Principal, envelope: Envelope, terms: Terms) -> Job:
         # A model that does not exist is refused before a gigabyte comes for it.
-        self._model_and_payload(envelope)
+        self.model_and_payload(envelope)
         async with self.sources.open(envelope.input_uri or "") as source:
             chunks = source.chunks
             if terms.still_wanted is not None:
-                chunks = _while(chunks, terms.still_wanted)
+                chunks = while_wanted(chunks, terms.still_wanted)
             taken = await self._take(principal, pulled(source, envelope), chunks, terms)
         # JSONL has no place for the address of another one.
         return cast(Job, taken)
@@ -131,6 +139,8 @@ class JobDoor(msgspec.Struct, frozen=True, kw_only=True):
         self, principal: Principal, upload: Upload, body: AsyncIterable[bytes], terms: Terms
     ) -> Job | Envelope:
         """Return the job, or what came instead of its lines."""
+        treatment = Treatment(puts_aside=terms.options.on_invalid is OnInvalid.QUARANTINE)
+        upload = msgspec.structs.replace(upload, treatment=treatment)
         upload.check_length(self.limits)
         async with self.room.reserve(principal.org_id, upload.room(self.limits)) as hold:
             return await self._store(principal, upload, body, terms, hold)
@@ -144,12 +154,14 @@ class JobDoor(msgspec.Struct, frozen=True, kw_only=True):
         hold: Hold,
     ) -> Job | Envelope:
         job_id = terms.job_id or (terms.held.job_id if terms.held else new_job_id())
-        parts = {name: self.spool.begin(job_id, name) for name in (INPUT, INPUT_INDEX)}
+        parts = {name: self.spool.begin(job_id, name) for name in _names(upload)}
         try:
             fault("accept.opened")
             hold.follow(lambda: sum(part.size_bytes for part in parts.values()))
-            accepted = await self._read(upload, body, parts, hold)
+            accepted = await self.read(upload, body, parts, hold)
             await hold.cover(ahead_bytes=0)
+            if PROBLEMS in parts and not accepted.problem_count:
+                await asyncio.to_thread(parts.pop(PROBLEMS).discard)
             if accepted.is_elsewhere:
                 await asyncio.to_thread(_discard, parts)
                 return accepted.envelope
@@ -158,6 +170,7 @@ class JobDoor(msgspec.Struct, frozen=True, kw_only=True):
                 check_same(terms.held, fingerprint(SUBMIT, job))
                 await asyncio.to_thread(_discard, parts)
                 return await self.get(principal, job_id)
+            job = await self._affordable(principal, job, parts)
             # From here on the bytes are wanted. Those of a submission that was tried before may be
             # in use already.
             await self.blobs.commit(job_id, parts, is_again=terms.job_id is not None)
@@ -210,10 +223,11 @@ class JobDoor(msgspec.Struct, frozen=True, kw_only=True):
             )
         return job
 
-    async def _read(
+    async def read(
         self, upload: Upload, body: AsyncIterable[bytes], parts: Mapping[str, Part], hold: Hold
     ) -> Accepted:
-        paths = (parts[INPUT].path, parts[INPUT_INDEX].path)
+        """Receive a body into the parts, and judge it."""
+        paths = [part.path for part in parts.values()]
         # What an encoded body becomes is not known: its room grows with it, chunk by chunk.
         if isinstance(body, RequestBody) and upload.encoding is None:
             taken = body.take_over()
@@ -240,7 +254,7 @@ class JobDoor(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def _job(self, job_id: JobId, principal: Principal, accepted: Accepted, terms: Terms) -> Job:
-        model, payload = self._model_and_payload(accepted.envelope)
+        model, payload = self.model_and_payload(accepted.envelope)
         now = self.clock.now()
         return Job(
             id=job_id,
@@ -257,21 +271,32 @@ class JobDoor(msgspec.Struct, frozen=True, kw_only=True):
             updated_at=now,
             status_detail="Stored; waiting to be sent to the provider.",
             priority=terms.priority,
-            reserved_micro_dollars=self._estimate(principal, model, accepted),
+            options=terms.options,
+            problem_count=accepted.problem_count,
         )
 
-    def _estimate(self, principal: Principal, model: str, accepted: Accepted) -> int | None:
-        """Return what is set aside for the job; raises `InvalidRequest` if nobody can say."""
-        price = self.models[model].price
-        if price is not None:
-            return estimate_micro_dollars(
-                price, accepted.input_bytes, accepted.line_count, self.estimates
-            )
-        if self._quotas(principal).limits_spend:
-            raise without_price(model)
-        return None
+    async def _affordable(self, principal: Principal, job: Job, parts: Mapping[str, Part]) -> Job:
+        """Return the job with what it is expected to cost; raise if that is more than it may."""
+        question = Question(
+            org_id=job.org_id,
+            model=job.model,
+            input_path=parts[INPUT].path,
+            index_path=parts[INPUT_INDEX].path,
+            deduplicate=job.options.deduplicate,
+            day=day_of(job.created_at),
+        )
+        estimate = await self.estimates.answer(question)
+        check_cost(job.options.max_cost_micro_dollars, job.model, estimate)
+        cost = estimate.micro_dollars
+        if cost is None and self._quotas(principal).limits_spend:
+            raise without_price(job.model)
+        return msgspec.structs.replace(
+            job,
+            estimate=estimate,
+            reserved_micro_dollars=None if cost is None else cost.expected,
+        )
 
-    def _model_and_payload(self, envelope: Envelope) -> tuple[str, dict[str, object]]:
+    def model_and_payload(self, envelope: Envelope) -> tuple[str, dict[str, object]]:
         """Return the Gemini model and the payload to echo, from either form of the body."""
         payload: dict[str, object] = dict(envelope.payload)
         if envelope.input_uri is not None:
@@ -299,11 +324,18 @@ class JobDoor(msgspec.Struct, frozen=True, kw_only=True):
         return model, {**payload, "model": model}
 
 
+def _names(upload: Upload) -> tuple[str, ...]:
+    """Return the files of an input, in the order in which they are received."""
+    return (INPUT, INPUT_INDEX, PROBLEMS) if upload.treatment.puts_aside else (INPUT, INPUT_INDEX)
+
+
 def _not_found() -> NotFound:
     return NotFound("There is no such request.", hint="GET /requests lists yours.")
 
 
-async def _while(chunks: AsyncIterator[bytes], still_wanted: StillWanted) -> AsyncIterator[bytes]:
+async def while_wanted(
+    chunks: AsyncIterator[bytes], still_wanted: StillWanted
+) -> AsyncIterator[bytes]:
     """Pass chunks on as long as somebody waits for what becomes of them, to the very last."""
     unasked_bytes = 0
     async for chunk in chunks:

@@ -16,6 +16,9 @@ from penstock.core.job import Job
 from penstock.errors import Forbidden
 
 _FORM: Final = "penstock/link/v2 attachment"
+PARTIAL: Final = b"partial=true&"
+"""Before the rest of a query: the link is to a look at a job that runs, and bound to that one."""
+
 _QUERY: Final = re.compile(rb"expires=([1-9][0-9]{9,11})&signature=([0-9a-f]{64})")
 
 

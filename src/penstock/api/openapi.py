@@ -10,7 +10,18 @@ from penstock import __version__
 from penstock.api.answers import json_answer
 from penstock.api.doors import INPUT_URI, MODEL_HEADER, PRIORITY_HEADER
 from penstock.api.jobs import JobDoor
+from penstock.api.openapi_images import IMAGES_PARAMETER, image_paths
+from penstock.api.openapi_lines import LINE_SCHEMAS, line_paths
+from penstock.api.openapi_money import MONEY_SCHEMAS
+from penstock.api.openapi_partial import PARTIAL_SCHEMAS, partial_paths
 from penstock.api.openapi_pieces import Json, answer, described, operation, parameter, problem
+from penstock.api.openapi_preflight import (
+    OPTIONS_SCHEMA,
+    VALIDATION_SCHEMA,
+    option_parameters,
+    validate_parameter,
+)
+from penstock.api.openapi_retry import retry_paths
 from penstock.api.openapi_schemas import SCHEMAS
 from penstock.api.openapi_tenants import TENANT_SCHEMAS, tenant_paths
 from penstock.api.openapi_usage import (
@@ -20,6 +31,7 @@ from penstock.api.openapi_usage import (
     priority_parameter,
     usage_paths,
 )
+from penstock.api.openapi_waiting import WAITING_SCHEMA, metrics_paths
 from penstock.api.openapi_webhooks import WEBHOOK_SCHEMAS, webhook_events, webhook_paths
 from penstock.api.reference_page import STYLE, page
 from penstock.api.request_queue_record import DOWNLOAD_PATH
@@ -60,10 +72,15 @@ class Reference:
         return Response(STYLE, media_type="text/css")
 
 
+_USED: Final = ("Usage", "Spent")
+
+
 def document(door: JobDoor) -> Json:
     """Return the OpenAPI document of this server: its models and limits are in it."""
     paths = {**_requests(door), **_uploads(door), **_models(), **_files(), **_health()}
-    paths |= tenant_paths(door.limits) | webhook_paths(door.limits) | usage_paths()
+    paths |= line_paths(door.limits) | partial_paths(_BASE) | retry_paths(_BASE, door.limits)
+    paths |= tenant_paths(door.limits) | webhook_paths(door.limits) | usage_paths(door.limits)
+    paths |= metrics_paths() | image_paths(door.limits)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -94,6 +111,7 @@ def document(door: JobDoor) -> Json:
                 for name, text in (
                     ("Invalid", "Bad JSON, bad lines (all of them at once) or an unknown model."),
                     ("Unauthenticated", "No key, or one that is not known."),
+                    ("OverCost", "Expected to cost more than max_cost_usd."),
                     ("Forbidden", "The key may not do this."),
                     ("NotFound", "No such id, or another tenant's: the two answer alike."),
                     ("Conflict", "The state of the thing does not allow it."),
@@ -113,14 +131,25 @@ def document(door: JobDoor) -> Json:
                     ("PieceConflict", "The piece begins elsewhere, or another request ended it."),
                 )
             },
-            "schemas": {
-                **SCHEMAS,
-                **TENANT_SCHEMAS,
-                **WEBHOOK_SCHEMAS,
-                "Quota": QUOTA_SCHEMA,
-                "Usage": USAGE_SCHEMA,
-            },
+            "schemas": _schemas(),
         },
+    }
+
+
+def _schemas() -> Json:
+    return {
+        **SCHEMAS,
+        **LINE_SCHEMAS,
+        **PARTIAL_SCHEMAS,
+        **TENANT_SCHEMAS,
+        **WEBHOOK_SCHEMAS,
+        "Options": OPTIONS_SCHEMA,
+        "Validation": VALIDATION_SCHEMA,
+        "Quota": QUOTA_SCHEMA,
+        **MONEY_SCHEMAS,
+        "Usage": USAGE_SCHEMA,
+        "UsageOrSpent": {"oneOf": [{"$ref": f"#/components/schemas/{name}"} for name in _USED]},
+        "Waiting": WAITING_SCHEMA,
     }
 
 
@@ -130,13 +159,14 @@ def _submit(door: JobDoor) -> Json:
         "submitRequest",
         "Submit a batch",
         f"Up to {limits.job_bytes_max} decoded bytes and {limits.job_lines_max} requests. "
-        f"Models: {', '.join(sorted(door.models))}. 200 means that the job is durable. "
+        f"Models: {', '.join(door.models)}. 200 means that the job is durable. "
         "The input comes as a string in JSON, as the JSONL itself, or as a file in a form; a type "
         f"that is not listed counts as JSON. Each may be compressed ({', '.join(ENCODINGS)}).",
         {"200": answer("The request record.", "Record")},
         (
             "Invalid",
             "Unauthenticated",
+            "OverCost",
             "Forbidden",
             "TooLarge",
             "UnsupportedMedia",
@@ -156,6 +186,8 @@ def _submit(door: JobDoor) -> Json:
         parameter(
             INPUT_URI, "query", "Where the JSONL lies; the body is empty then.", {"type": "string"}
         ),
+        validate_parameter(),
+        *option_parameters(),
         {
             **parameter(
                 "options",
@@ -167,6 +199,12 @@ def _submit(door: JobDoor) -> Json:
             "explode": True,
         },
     ]
+    submit["responses"]["200"]["content"]["application/json"]["schema"] = {
+        "oneOf": [
+            {"$ref": "#/components/schemas/Record"},
+            {"$ref": "#/components/schemas/Validation"},
+        ]
+    }
     line = (
         '{"key": "1", "request": {"contents": [{"role": "user", "parts": [{"text": "Hello"}]}]}}\n'
     )
@@ -237,6 +275,7 @@ def _uploads(door: JobDoor) -> Json:
         ("InvalidPiece", *refusals[:2], "TooLarge", "UnsupportedMedia", "TooMany", "Unavailable"),
     )
     create["parameters"] += [_COMPLETE, _LENGTH, priority_parameter(PRIORITY_HEADER)]
+    create["parameters"] += option_parameters()
     limits = operation(
         "getUploadLimits",
         "Limits of an upload",
@@ -356,10 +395,13 @@ def _files() -> Json:
                     "output_url is such a link, signed and expiring; it needs no key. With "
                     "`Accept-Encoding: zstd` the bytes come compressed, with an ETag of their "
                     "own; a range is always one of the plain bytes. A cut download goes on with "
-                    "`Range` and `If-Range`."
+                    "`Range` and `If-Range`. A link in outcome.partial, with `partial=true`, is to "
+                    "one look at a request that runs, and ends with the next look."
                 ),
                 "security": [],
                 "parameters": [
+                    IMAGES_PARAMETER,
+                    parameter("partial", "query", "Of a look.", {"const": "true"}),
                     parameter("expires", "query", "Unix seconds.", {"type": "integer"}),
                     parameter("signature", "query", "Ours.", {"type": "string"}),
                     parameter("Range", "header", "One range of bytes.", {"type": "string"}),

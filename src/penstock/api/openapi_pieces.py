@@ -11,6 +11,7 @@ _STATUSES: Final = MappingProxyType(
         "InvalidPiece": "400",
         "PieceConflict": "409",
         "Unauthenticated": "401",
+        "OverCost": "402",
         "Forbidden": "403",
         "NotFound": "404",
         "Conflict": "409",

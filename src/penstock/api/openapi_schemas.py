@@ -2,6 +2,9 @@
 
 from typing import Any, Final
 
+from penstock.api.openapi_partial import PARTIAL_SCHEMA
+from penstock.core.line import LineOutcome
+
 _INTEGER: Final = {"type": "integer"}
 _TEXT: Final = {"type": "string"}
 _MAYBE_TEXT: Final = {"type": ["string", "null"]}
@@ -21,7 +24,17 @@ _STATS: Final = _object(
         "failed_count": _INTEGER,
         "incomplete_count": _INTEGER,
         "total_count": _INTEGER,
-    }
+        **dict.fromkeys(LineOutcome, _INTEGER),
+        "deduplicated_count": {
+            "type": "integer",
+            "description": "Lines that got the answer of an identical one, which alone was paid.",
+        },
+        "quarantined_count": {
+            "type": "integer",
+            "description": "Lines that were put aside because they are bad; they are errors.",
+        },
+    },
+    ["successful_count", "failed_count", "incomplete_count", "total_count"],
 )
 
 _USAGE: Final = _object(
@@ -55,6 +68,7 @@ _OUTCOME: Final = _object(
             **_MAYBE_TEXT,
             "description": "Dollars with six decimals; null if the model's price is unknown.",
         },
+        "cost": {"$ref": "#/components/schemas/Cost"},
         "message": _TEXT,
         "error": {
             "type": ["object", "null"],
@@ -62,6 +76,22 @@ _OUTCOME: Final = _object(
         },
         "output_url": {"type": "string", "description": "Present once there is an output."},
         "output_download_urls": {"type": "array", "items": _TEXT},
+        "lines_url": {
+            "type": "string",
+            "description": "What became of each line; present once that is known. Needs the key.",
+        },
+        "round": {
+            "type": "object",
+            "description": "Of a request of which lines were sent again. While they are, status is "
+            "processing, and output_url is of the round before.",
+            "properties": {
+                "number": {"type": "integer", "description": "The first time is round 1."},
+                "began_at": {"type": ["integer", "null"]},
+                "outcomes": {"type": "array", "items": {"enum": list(LineOutcome)}},
+            },
+            "required": ["number", "began_at", "outcomes"],
+        },
+        "partial": PARTIAL_SCHEMA,
     },
     [
         "batch_job_state",
@@ -89,6 +119,13 @@ _RECORD: Final = _object(
         "created_at": _INTEGER,
         "updated_at": _INTEGER,
         "queued_at": _INTEGER,
+        "estimate": {"$ref": "#/components/schemas/Estimate"},
+        "options": {"$ref": "#/components/schemas/Options"},
+        "problem_count": {
+            "type": "integer",
+            "description": "Lines that were put aside because they are bad; absent if none were.",
+        },
+        "waiting": {"$ref": "#/components/schemas/Waiting"},
         "priority": {
             "type": "integer",
             "description": "Of a request that was submitted with another one than 100.",

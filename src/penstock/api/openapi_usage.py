@@ -3,6 +3,7 @@
 from typing import Final
 
 from penstock.api.idempotency import KEY_HEADER, REPLAYED
+from penstock.api.openapi_money import spent_parameters
 from penstock.api.openapi_pieces import Json, answer, operation, parameter
 from penstock.api.usage import USAGE_PATH
 from penstock.core.job import PRIORITY, PRIORITY_MAX
@@ -81,15 +82,17 @@ USAGE_SCHEMA: Final[Json] = {
 }
 
 
-def usage_paths() -> Json:
+def usage_paths(limits: Limits) -> Json:
     """Return the path of the usage page."""
     get = operation(
         "getUsage",
-        "Quotas and usage",
-        "What your organisation may use, what it uses, and which jobs hold what is reserved.",
-        {"200": answer("The usage.", "Usage")},
-        ("Unauthenticated", "Forbidden"),
+        "Quotas, usage and spending",
+        "What your organisation may use, what it uses, and which jobs hold what is reserved. With "
+        "from, to or group_by: what its jobs did cost, and would have cost without a batch.",
+        {"200": answer("The usage, or what was spent.", "UsageOrSpent")},
+        ("Invalid", "Unauthenticated", "Forbidden"),
     )
+    get["parameters"] += spent_parameters(limits)
     return {USAGE_PATH: {"get": get}}
 
 

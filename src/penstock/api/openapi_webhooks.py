@@ -20,8 +20,8 @@ from penstock.api.openapi_pieces import (
     taking,
 )
 from penstock.core.limits import Limits
-from penstock.core.state import STATUS_WORDS, TERMINAL
-from penstock.core.webhook import ALL_KINDS, EventKind
+from penstock.core.state import STATUS_WORDS, TERMINAL, JobState
+from penstock.core.webhook import ALL_KINDS, KIND_OF, EventKind
 
 
 def webhook_paths(limits: Limits) -> Json:
@@ -58,31 +58,36 @@ def webhook_paths(limits: Limits) -> Json:
 
 def webhook_events() -> Json:
     """Return what receivers are sent."""
-    reference = {"$ref": "#/components/schemas/Event"}
+    return {
+        "jobEnded": _event("jobEnded", "A job has ended", "Event"),
+        "jobSlow": _event("jobSlow", "A job takes longer than 95 of 100 others did", "SlowEvent"),
+    }
+
+
+def _event(name: str, summary: str, schema: str) -> Json:
     headers = {
         "webhook-id": "The delivery's id, the same at every try.",
         "webhook-timestamp": "Unix seconds of the try.",
         "webhook-signature": "`v1,…`, base64 of HMAC-SHA256 over id.timestamp.body; with a space "
         "between those of two secrets while one is replaced.",
     }
+    reference = {"$ref": f"#/components/schemas/{schema}"}
     return {
-        "jobEnded": {
-            "post": {
-                "operationId": "jobEnded",
-                "summary": "A job has ended",
-                "description": "As Standard Webhooks has it. At least once, in no order.",
-                "security": [],
-                "parameters": [
-                    {**parameter(name, "header", text, {"type": "string"}), "required": True}
-                    for name, text in headers.items()
-                ],
-                "requestBody": {"content": {"application/json": {"schema": reference}}},
-                "responses": {
-                    "2XX": {"description": "Delivered."},
-                    "410": {"description": "Wants no more: the webhook is disabled."},
-                    "default": {"description": "Is tried again."},
-                },
-            }
+        "post": {
+            "operationId": name,
+            "summary": summary,
+            "description": "As Standard Webhooks has it. At least once, in no order.",
+            "security": [],
+            "parameters": [
+                {**parameter(header, "header", text, {"type": "string"}), "required": True}
+                for header, text in headers.items()
+            ],
+            "requestBody": {"content": {"application/json": {"schema": reference}}},
+            "responses": {
+                "2XX": {"description": "Delivered."},
+                "410": {"description": "Wants no more: the webhook is disabled."},
+                "default": {"description": "Is tried again."},
+            },
         }
     }
 
@@ -214,6 +219,13 @@ _EVENT_DATA: Final = {
     "actual_cost_usd": {**MAYBE_TEXT, "description": "null if the price is not known."},
     "error_code": MAYBE_TEXT,
 }
+_SLOW_DATA: Final = {
+    **{name: _EVENT_DATA[name] for name in ("request_id", "org_id", "model", "created_at")},
+    "status": {"enum": sorted({STATUS_WORDS[state] for state in set(JobState) - TERMINAL})},
+    "slow_at": TEXT,
+    "total_count": INTEGER,
+    "reason": {**TEXT, "description": "What it waits for, how long, and how long others did."},
+}
 
 WEBHOOK_SCHEMAS: Final[Json] = {
     "WebhookWish": taken("Where to send what.", ("url",), url=_URL, events=_KINDS),
@@ -232,5 +244,10 @@ WEBHOOK_SCHEMAS: Final[Json] = {
         deliveries={"type": "array", "items": {"$ref": "#/components/schemas/Delivery"}},
         next=MAYBE_TEXT,
     ),
-    "Event": shown(type={"enum": list(EventKind)}, timestamp=TEXT, data=shown(**_EVENT_DATA)),
+    "Event": shown(
+        type={"enum": list(KIND_OF.values())}, timestamp=TEXT, data=shown(**_EVENT_DATA)
+    ),
+    "SlowEvent": shown(
+        type={"const": EventKind.JOB_SLOW}, timestamp=TEXT, data=shown(**_SLOW_DATA)
+    ),
 }

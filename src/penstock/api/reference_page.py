@@ -20,6 +20,7 @@ _METHODS: Final = ("post", "get", "patch", "delete")
 _SHOWN_SCHEMAS: Final = (
     "Record",
     "Outcome",
+    "Waiting",
     "Error",
     "Problem",
     "Organization",
@@ -28,6 +29,7 @@ _SHOWN_SCHEMAS: Final = (
     "Webhook",
     "Delivery",
     "Event",
+    "SlowEvent",
     "AuditRow",
     "Verdict",
 )

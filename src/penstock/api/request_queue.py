@@ -21,8 +21,11 @@ from penstock.api.auth import Authenticator, Principal
 from penstock.api.doors import read_head, read_priority
 from penstock.api.idempotency import REPLAYED, read_key
 from penstock.api.jobs import JobDoor, Terms
+from penstock.api.options import is_validation, read_options
 from penstock.api.request_queue_record import Renderer, model_detail
 from penstock.api.takeover import RequestBody
+from penstock.api.validate import examine
+from penstock.api.validate import shown as report_shown
 from penstock.core.access import Scope
 from penstock.core.job import Job
 from penstock.core.models import REQUEST_QUEUE_MODEL
@@ -68,6 +71,9 @@ class RequestQueue:
     async def submit(self, request: Request) -> Response:
         """Accept a job; 200 means that its bytes and its row are durable."""
         principal = await self._authenticator.identify(request)
+        if is_validation(request.query_params):
+            principal.require(Scope.JOBS_WRITE)
+            return await self._validate(request, principal)
         async with self._audited(principal, "job.submit"):
             principal.require(Scope.JOBS_WRITE)
             key = read_key(request.headers)
@@ -80,17 +86,34 @@ class RequestQueue:
             headers[REPLAYED] = "true"
         return Promise(self._renderer.record(job, request), headers)
 
+    async def _validate(self, request: Request, principal: Principal) -> Response:
+        """Judge a submission, of which nothing is kept or counted."""
+        upload = read_head(request.headers, request.query_params)
+        terms = self._terms(request, None)
+        found = await examine(self._door, principal, upload, RequestBody(request), terms)
+        most = self._door.limits.quarantine_lines_max
+        return json_answer(report_shown(found, terms.options, most))
+
     async def _accept(
         self, request: Request, principal: Principal, held: Claim | Memory | None
     ) -> Job:
         upload = read_head(request.headers, request.query_params)
+        terms = self._terms(request, held)
+        return await self._door.accept(principal, upload, RequestBody(request), terms)
+
+    def _terms(self, request: Request, held: Claim | Memory | None) -> Terms:
+        """Return what the head of a submission says of its job."""
 
         async def still_wanted() -> None:
             if await request.is_disconnected():
                 raise ClientDisconnect
 
-        terms = Terms(priority=read_priority(request.headers), held=held, still_wanted=still_wanted)
-        return await self._door.accept(principal, upload, RequestBody(request), terms)
+        return Terms(
+            priority=read_priority(request.headers),
+            held=held,
+            options=read_options(request.query_params),
+            still_wanted=still_wanted,
+        )
 
     def _audited(
         self, principal: Principal, action: str, target: str = ""
@@ -101,7 +124,9 @@ class RequestQueue:
         """Return one record."""
         principal = await self._authenticator.principal(request, Scope.JOBS_READ)
         job = await self._door.get(principal, request.path_params["request_id"])
-        return json_answer(self._renderer.record(job, request))
+        record = self._renderer.record(job, request)
+        explained = await self._door.explainer.explain(job)
+        return json_answer(record if explained is None else {**record, **explained})
 
     async def list(self, request: Request) -> Response:
         """Return a page of records, newest first."""

@@ -88,6 +88,14 @@ class Slots:
                 del self._taken_by[org_id]
             self.compressing -= is_compressed
 
+    @contextmanager
+    def take_to_make(self, org_id: str) -> Iterator[None]:
+        """Hold a slot for an output that is made while it is sent and cannot be sent otherwise."""
+        if not self.may_compress:
+            raise _too_many(self.compressing, "made on the way are", "downloads_compressed_max")
+        with self.take(org_id, is_compressed=True):
+            yield
+
 
 def _too_many(count: int, which: str, limit: str) -> Unavailable:
     return Unavailable(
@@ -142,7 +150,7 @@ class OutputBody(Response):
         with self._slot(is_compressed=self._is_compressed):
             if not isinstance(self._source, Path):
                 await self._begin(send)
-                await self._send_pieces(self._streamed(self._source), receive, send)
+                await send_pieces(self._streamed(self._source), receive, send)
                 return
             # A file object, so that a cancelled wait leaves no descriptor open.
             file = await asyncio.to_thread(open_whole, self._source, self._size)
@@ -152,24 +160,11 @@ class OutputBody(Response):
                     where = {"offset": self._part.start, "count": len(self._part)}
                     await send({"type": EXTENSION, "file": file.fileno(), **where})
                 else:
-                    await self._send_pieces(self._pieces(file.fileno()), receive, send)
+                    await send_pieces(self._pieces(file.fileno()), receive, send)
 
     async def _begin(self, send: Send) -> None:
         start = {"type": "http.response.start", "status": self.status_code}
         await send({**start, "headers": self.raw_headers})
-
-    async def _send_pieces(self, sent: AsyncGenerator[bytes], receive: Receive, send: Send) -> None:
-        # A server drops what is sent to nobody, so the whole file would be read for nothing.
-        watch = asyncio.create_task(_disconnect(receive))
-        try:
-            async with aclosing(sent) as pieces:
-                async for piece in pieces:
-                    await send({"type": "http.response.body", "body": piece, "more_body": True})
-                    if watch.done():
-                        return
-            await send({"type": "http.response.body", "body": b""})
-        finally:
-            watch.cancel()
 
     async def _pieces(self, file: int) -> AsyncGenerator[bytes]:
         loop = asyncio.get_running_loop()
@@ -191,6 +186,21 @@ class OutputBody(Response):
                     yield block
                 else:
                     yield await loop.run_in_executor(self._pool, packer.squeeze, block)
+
+
+async def send_pieces(sent: AsyncGenerator[bytes], receive: Receive, send: Send) -> None:
+    """Send a body piece by piece, until the client goes away."""
+    # A server drops what is sent to nobody, so the whole file would be read for nothing.
+    watch = asyncio.create_task(_disconnect(receive))
+    try:
+        async with aclosing(sent) as pieces:
+            async for piece in pieces:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+                if watch.done():
+                    return
+        await send({"type": "http.response.body", "body": b""})
+    finally:
+        watch.cancel()
 
 
 class Packer:

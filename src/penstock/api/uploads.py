@@ -40,6 +40,7 @@ from penstock.api.audited import audited
 from penstock.api.auth import Authenticator, Principal
 from penstock.api.doors import MODEL_HEADER, PRIORITY_HEADER, read_head, read_priority
 from penstock.api.jobs import JobDoor, Terms
+from penstock.api.options import is_validation, read_options
 from penstock.api.request_queue import BASES
 from penstock.api.request_queue_record import Renderer
 from penstock.api.upload_fields import (
@@ -242,6 +243,7 @@ class Uploads:
         # The head itself, because a field that stands there twice is refused.
         upload = read_head(request.headers, request.query_params)
         read_priority(request.headers)
+        _check_options(request.query_params)
         self._check(upload, length or 0)
         needed_bytes = None
         if length is not None:
@@ -394,7 +396,8 @@ class Uploads:
             return known
         upload = msgspec.structs.replace(self._upload(partial), content_length=partial.offset)
         priority = read_priority(Headers(partial.headers))
-        terms = Terms(job_id=partial.job_id, priority=priority)
+        options = read_options(QueryParams(partial.query))
+        terms = Terms(job_id=partial.job_id, priority=priority, options=options)
         async with aclosing(self._bytes(partial)) as body:
             try:
                 return await self._door.accept(principal, upload, body, terms)
@@ -541,6 +544,17 @@ class Uploads:
 
     def _seconds_left(self, partial: Partial, now: float) -> float:
         return partial.created_at + self._limits.upload_seconds_max - now
+
+
+def _check_options(query: QueryParams) -> None:
+    """Refuse options that would be refused at the end, before any byte comes for them."""
+    read_options(query)
+    if is_validation(query):
+        raise InvalidRequest(
+            "An upload in pieces cannot be validated only.",
+            code="invalid_parameter",
+            hint="POST /requests?validate_only=true takes the same body in one piece.",
+        )
 
 
 def _overrun(length: int) -> Overrun:

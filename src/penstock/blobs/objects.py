@@ -5,7 +5,14 @@ counted and summed; who calls compares that with what is known of the object.
 """
 
 import base64
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Mapping,
+    Sequence,
+)
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -163,6 +170,24 @@ class Objects:
             raise self._missing(name) from error
         except BaseError as error:
             raise self._unreachable(error, f"read {self.uri(name)}") from error
+
+    async def pieces(self, name: str, parts: Sequence[range]) -> list[bytes]:
+        """Return parts of an object, fetched at the same time."""
+        if not parts:
+            return []
+        await self._renew()
+        try:
+            found = await obstore.get_ranges_async(
+                self._store,
+                name,
+                starts=[part.start for part in parts],
+                ends=[part.stop for part in parts],
+            )
+        except FileNotFoundError as error:
+            raise self._missing(name) from error
+        except BaseError as error:
+            raise self._unreachable(error, f"read {self.uri(name)}") from error
+        return [bytes(piece) for piece in found]
 
     async def entries(self, prefix: str) -> AsyncIterator[list[Entry]]:
         """Yield what lies below a prefix, some at a time, in the order of the names."""

@@ -6,7 +6,7 @@ whole, so there is nothing to rename; what is half put has no name.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -101,6 +101,11 @@ class RemoteBlobs:
                     yield block
         if left:
             raise BlobCorrupt(f"{name} of {job_id} ended {left} bytes too early.")
+
+    async def pieces(self, job_id: str, name: str, parts: Sequence[range]) -> list[bytes]:
+        """Return parts of an object, those that lie near each other by one request."""
+        with _unavailable():
+            return await self._sealed.objects.pieces(self._name(job_id, name), parts)
 
     async def remove(self, job_id: str, name: str) -> None:
         """Remove one object."""

@@ -4,7 +4,7 @@ A job has a folder of a few files; a file is whole and durable under its name, o
 its way is a `Part` of the process's own spool, whatever the place.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
@@ -58,6 +58,13 @@ class Blobs(Protocol):
 
     def stream(self, job_id: str, name: str, part: range) -> AsyncGenerator[bytes, None]:
         """Yield these bytes of a file in order; raises `BlobCorrupt` if it ends before they do."""
+        ...
+
+    async def pieces(self, job_id: str, name: str, parts: Sequence[range]) -> list[bytes]:
+        """Return small parts of a file; one that its end cuts off is shorter.
+
+        Each begins within the file. Raises `BlobMissing` if there is none.
+        """
         ...
 
     async def remove(self, job_id: str, name: str) -> None:

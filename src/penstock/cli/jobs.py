@@ -1,4 +1,4 @@
-"""The commands around a job: submit, status, download, ls, cancel.
+"""The commands around a job: submit, status, download, ls, cancel, retry.
 
 Standard output has data only (an id, a table, or JSON); everything for eyes goes to standard error.
 """
@@ -25,6 +25,7 @@ from penstock.cli.failure import (
     located,
 )
 from penstock.cli.progress import Progress
+from penstock.cli.submit_options import chosen, job_options
 from penstock.client import (
     APIError,
     Client,
@@ -37,8 +38,11 @@ from penstock.client import (
 from penstock.client import Download as Fetched
 
 _DEFAULT_URL: Final = "http://127.0.0.1:8080"
-_DEFAULT_MODEL: Final = "gemini-3-flash-preview"
+DEFAULT_MODEL: Final = "gemini-3-flash-preview"
 _STATUS_WORDS: Final = ("queued", "processing", "success", "failed", "cancelled")
+
+_NOT_ENDED: Final = frozenset({"lines_not_ready", "not_finished", "request_running"})
+"""Codes of a job of which there will be more to say."""
 
 
 class Server:
@@ -105,7 +109,7 @@ def connected(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
-@click.option("--model", default=_DEFAULT_MODEL, show_default=True, help="Who answers.")
+@click.option("--model", default=DEFAULT_MODEL, show_default=True, help="Who answers.")
 @click.option(
     "--priority",
     type=click.IntRange(1, 1000),
@@ -116,6 +120,7 @@ def connected(command: Callable[..., None]) -> Callable[..., None]:
     metavar="TEXT",
     help="The same key and file give the same job for a week, however often you run this.",
 )
+@job_options
 @click.option("--wait", is_flag=True, help="Stay until the job is over.")
 @click.option(
     "-o",
@@ -153,7 +158,7 @@ def submit(
     _check_folder(output)
     progress = Progress()
     with server.client("standard input" if file == "-" else file) as client:
-        job = _send(client, file, progress, terms)
+        job = _send(client, file, progress, chosen(terms))
         if not wait:
             server.show(job, [job.request_id])
             _hint(f"next: penstock status {job.request_id}")
@@ -175,7 +180,11 @@ def status(server: Server, request_id: str) -> None:
     """Show the job ID."""
     with server.client() as client:
         job = client.get(request_id)
-    server.show(job, render.sheet(job))
+        is_troubled = job.outcome is not None and job.outcome.lines_url and job.stats.not_ok
+        groups = client.groups(request_id) if is_troubled and not server.as_json else None
+    server.show(job, render.sheet(job) + render.troubles(groups, request_id))
+    if job.done and groups is not None and any(group.retryable for group in groups.groups):
+        _hint(f"next: penstock retry {job.request_id}")
     if job.outcome is not None and job.outcome.output_url:
         _hint(f"next: penstock download {job.request_id} -o OUT")
 
@@ -189,23 +198,25 @@ def status(server: Server, request_id: str) -> None:
     required=True,
     help="Where to put the answers; appears when they are complete and checked.",
 )
+@click.option("--partial", is_flag=True, help="Of a job that runs, what is finished so far.")
 @connected
-def download(server: Server, request_id: str, output: Path) -> None:
+def download(server: Server, request_id: str, output: Path, *, partial: bool) -> None:
     """Fetch the answers of the job ID; an interrupted download goes on where it stopped."""
     _check_folder(output)
     with server.client() as client:
-        fetched = _fetch(client, request_id, output, Progress())
+        fetched = _fetch(client, request_id, output, Progress(), partial=partial)
     _told(fetched)
     if server.as_json:
-        server.show(
-            {
-                "path": str(fetched.path),
-                "bytes": fetched.bytes_total,
-                "sha256": fetched.sha256,
-                "verified": fetched.verified,
-            },
-            [],
-        )
+        value = {
+            "path": str(fetched.path),
+            "bytes": fetched.bytes_total,
+            "sha256": fetched.sha256,
+            "verified": fetched.verified,
+        }
+        if fetched.partial is not None:
+            so_far = fetched.partial
+            value["partial"] = {"lines": so_far.lines, "total": so_far.total, "at": so_far.at}
+        server.show(value, [])
 
 
 @click.command()
@@ -231,6 +242,35 @@ def cancel(server: Server, request_id: str) -> None:
     server.show(job, [f"{job.request_id}\t{render.summary(job)}"])
     if not job.done:
         _hint(f"it stops as soon as the provider lets it: penstock status {job.request_id}")
+
+
+@click.command()
+@click.argument("request_id", metavar="ID")
+@click.option(
+    "--outcomes",
+    metavar="LIST",
+    help="Which lines, with commas between them: truncated, blocked, empty, invalid_output, error, "
+    "missing, expired, cancelled. Without it those that the job's policy names.",
+)
+@click.option("--wait", is_flag=True, help="Stay until the job is over.")
+@connected
+def retry(server: Server, *, request_id: str, outcomes: str | None, wait: bool) -> None:
+    """Send lines of the job ID again; their answers go into the same output.
+
+    \b
+    Examples:
+      penstock retry req_7
+      penstock retry req_7 --outcomes error,truncated --wait
+    """  # noqa: D301  # \b is click's mark for lines that are not to be wrapped
+    with server.client() as client:
+        job = client.retry(request_id, None if outcomes is None else outcomes.split(","))
+        if wait:
+            job = _watch(client, job, None, Progress())
+    server.show(job, [f"{job.request_id}\t{render.summary(job)}"])
+    if wait:
+        _settle(job)
+    else:
+        _hint(f"next: penstock status {job.request_id}")
 
 
 def _newest(client: Client, limit: int, word: str | None) -> JobPage:
@@ -271,16 +311,20 @@ def _watch(client: Client, job: Job, timeout: float | None, progress: Progress) 
         progress.close()
 
 
-def _fetch(client: Client, request_id: str, output: Path, progress: Progress) -> Fetched:
+def _fetch(
+    client: Client, request_id: str, output: Path, progress: Progress, *, partial: bool = False
+) -> Fetched:
     try:
         return client.download(
             request_id,
             output,
             on_progress=lambda done, total: progress.transfer("received", done, total),
+            partial=partial,
         )
     except KeyboardInterrupt:
         progress.close()
-        _hint(f"stopped; the same command goes on: penstock download {request_id} -o {output}")
+        again = f"penstock download {request_id} -o {output}" + (" --partial" if partial else "")
+        _hint(f"stopped; the same command goes on: {again}")
         _exit(ExitCode.INTERRUPTED)
     finally:
         progress.close()
@@ -289,6 +333,13 @@ def _fetch(client: Client, request_id: str, output: Path, progress: Progress) ->
 def _told(fetched: Fetched) -> None:
     proof = "SHA-256 verified" if fetched.verified else "the server stated no checksum"
     _hint(f"{fetched.path}: {fetched.bytes_total:,} bytes, {proof}")
+    if fetched.partial is not None:
+        so_far = fetched.partial
+        at = datetime.fromtimestamp(so_far.at, UTC)
+        _hint(
+            f"{so_far.lines:,} of {so_far.total:,} lines so far, at {at:%Y-%m-%d %H:%M:%S} UTC; "
+            "the others say that they are pending, and the same command asks for more"
+        )
 
 
 def _settle(job: Job) -> None:
@@ -329,6 +380,8 @@ def _failure(error: ClientError, file: str) -> Failure:
     code = error.code
     if isinstance(error, APIError):
         exit_code = exit_code_for(error.status, lines_bad=bool(error.details))
+        if error.code in _NOT_ENDED:
+            exit_code = ExitCode.STILL_RUNNING
         places = _places(error, file) + _holders(error)
     elif isinstance(error, StillRunning):
         exit_code = ExitCode.STILL_RUNNING

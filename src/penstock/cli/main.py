@@ -19,10 +19,15 @@ from penstock.errors import ConfigurationError, PenstockError
 
 _COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "submit": ("penstock.cli.jobs", "submit", "Send a JSONL file of requests as one job."),
+    "validate": ("penstock.cli.validate", "validate", "Judge a file; nothing of it is kept."),
     "status": ("penstock.cli.jobs", "status", "Show one job."),
     "download": ("penstock.cli.jobs", "download", "Fetch the answers of a job."),
+    "lines": ("penstock.cli.lines", "lines", "Show what became of each line of a job."),
+    "images": ("penstock.cli.images", "images", "Fetch the pictures of a job, one file each."),
     "ls": ("penstock.cli.jobs", "ls", "List the newest jobs."),
     "cancel": ("penstock.cli.jobs", "cancel", "Stop a job; finished answers are kept."),
+    "retry": ("penstock.cli.jobs", "retry", "Send failed lines again, into the same output."),
+    "usage": ("penstock.cli.usage", "usage", "Show what jobs did cost, and saved."),
     "orgs": ("penstock.cli.orgs", "orgs", "Make organisations, suspend them, set quotas."),
     "users": ("penstock.cli.users", "users", "Add and remove the users of an organisation."),
     "keys": ("penstock.cli.keys", "keys", "Create, list, rotate and revoke API keys."),

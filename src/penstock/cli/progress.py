@@ -35,6 +35,11 @@ class Progress:
         of = f" of {total / _MEGABYTE:,.1f} MB, {100 * done // total} %" if total else " MB"
         self._tell(f"{verb} {done / _MEGABYTE:,.1f}{of}")
 
+    def count(self, what: str, done: int, total: int) -> None:
+        """Tell how many things are done; a log has no use for that."""
+        if self._live:
+            self._tell(f"{done:,} of {total:,} {what}")
+
     def close(self) -> None:
         """End the rewritten line, if there is one."""
         if self._open:

@@ -4,9 +4,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from penstock.cli.failure import clean
-from penstock.client import Job
+from penstock.client import Job, LineGroups, Stats
 
 HEADINGS = ("ID", "STATUS", "MODEL", "CREATED", "OK", "FAILED", "TOTAL", "COST")
+
+GROUPS_SHOWN_MAX = 10
+"""Below the sheet of a job; `penstock lines ID --groups` has all."""
+
+_MARGIN = " " * 10
 
 
 def summary(job: Job) -> str:
@@ -20,6 +25,8 @@ def summary(job: Job) -> str:
         parts.append(f"{stats.failed_count:,} failed")
     if job.state and not job.done:
         parts.append(job.state)
+    if job.waiting is not None and job.waiting.eta is not None:
+        parts.append(f"expected {_moment(job.waiting.eta.expected_at)}")
     return clean("  ".join(parts))
 
 
@@ -30,22 +37,34 @@ def sheet(job: Job) -> list[str]:
         ("id", job.request_id),
         ("status", job.status + (f" ({job.state})" if job.state else "")),
         ("detail", job.status_detail if isinstance(job.status_detail, str) else ""),
+        ("expected", _expected(job)),
         ("model", job.target_model),
         ("created", _moment(job.created_at)),
         ("updated", _moment(job.updated_at)),
     ]
     if stats.total_count:
-        rows.append(
-            (
-                "requests",
-                (
-                    f"{stats.total_count:,} total, {stats.successful_count:,} ok, "
-                    f"{stats.failed_count:,} failed, {stats.incomplete_count:,} open"
-                ),
-            )
-        )
-    rows += [("tokens", job.tokens), ("cost", _cost(job)), ("reason", job.reason)]
+        rows.append(("requests", f"{stats.total_count:,} total, {_counted(stats)}"))
+    rows += [("estimate", _estimate(job)), ("tokens", job.tokens)]
+    rows += [("cost", _cost_and_saving(job)), ("reason", job.reason)]
     return [f"{name:<9} {clean(text)}" for name, text in rows if text]
+
+
+def troubles(groups: LineGroups | None, request_id: str) -> list[str]:
+    """Return for the sheet of a job how lines did not go well, and what to do; bounded."""
+    bad = [group for group in groups.groups if group.outcome != "ok"] if groups else []
+    shown: list[str] = []
+    for group in bad[:GROUPS_SHOWN_MAX]:
+        name = f"{group.outcome} {group.code}".strip()
+        again = "  another try may mend it" if group.retryable else ""
+        says = f": {group.message}" if group.message else ""
+        example = f"e.g. line {group.example_line:,}{says}"
+        shown.append(f"{group.count:>9,} {clean(f'{name}{again}  {example}')}")
+        if group.hint:
+            shown.append(f"{_MARGIN}hint: {clean(group.hint)}")
+    more = len(bad) - GROUPS_SHOWN_MAX
+    if more > 0:
+        shown.append(f"{_MARGIN}… and {more:,} more: penstock lines {clean(request_id)} --groups")
+    return shown
 
 
 def table(jobs: Sequence[Job], *, aligned: bool) -> list[str]:
@@ -59,6 +78,17 @@ def table(jobs: Sequence[Job], *, aligned: bool) -> list[str]:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
+
+
+def _counted(stats: Stats) -> str:
+    """Return how lines ended; "ok" of an older server is every line that was answered."""
+    known = stats.by_outcome
+    if sum(known.values()) == stats.total_count:
+        return ", ".join(f"{count:,} {word}" for word, count in known.items())
+    return (
+        f"{stats.successful_count:,} ok, {stats.failed_count:,} failed, "
+        f"{stats.incomplete_count:,} open"
+    )
 
 
 def _row(job: Job) -> tuple[str, ...]:
@@ -79,6 +109,41 @@ def _row(job: Job) -> tuple[str, ...]:
 def _cost(job: Job) -> str:
     cost = job.outcome.actual_cost_usd if job.outcome else None
     return f"${cost}" if cost else ""
+
+
+def _expected(job: Job) -> str:
+    """Return when the job is likely to end; nothing where too few others are known."""
+    eta = job.waiting.eta if job.waiting else None
+    if eta is None:
+        return ""
+    text = _moment(eta.expected_at)
+    if eta.earliest_at is None or eta.latest_at is None:
+        return f"{text}, from a few others only"
+    percent = f"{100 * (eta.coverage or 0):.0f} %"
+    return f"{text}, {percent} between {_moment(eta.earliest_at)} and {_moment(eta.latest_at)}"
+
+
+def _cost_and_saving(job: Job) -> str:
+    cost = job.outcome.cost if job.outcome else None
+    if cost is None or cost.batch_usd is None:
+        known = _cost(job)
+        return known or ("unknown, the model has no price" if job.succeeded else "")
+    parts = [f"${cost.batch_usd}"]
+    if cost.online_usd is not None and cost.saved_usd is not None:
+        parts.append(f"${cost.saved_usd} less than online")
+    if cost.deduplicated_usd is not None and cost.deduplicated_usd.strip("0.") != "":
+        parts.append(f"${cost.deduplicated_usd} saved by identical lines")
+    return ", ".join(parts)
+
+
+def _estimate(job: Job) -> str:
+    estimate = job.estimate
+    if estimate is None:
+        return ""
+    cost = estimate.cost_usd
+    if cost is None:
+        return f"unknown, the model has no price; {estimate.output_tokens.expected:,} tokens out"
+    return f"${cost.expected}, nine in ten between ${cost.low} and ${cost.high}"
 
 
 def _moment(seconds: int) -> str:

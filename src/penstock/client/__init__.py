@@ -28,8 +28,24 @@ from penstock.client.errors import (
     ServerFailed,
     StillRunning,
 )
-from penstock.client.models import Download, Job, JobPage, ModelPage, Outcome, Stats, TokenUsage
+from penstock.client.images import ImagePlace, extension_of
+from penstock.client.lines import Line, LineGroup, LineGroups, LineList, LinePage
+from penstock.client.models import (
+    Download,
+    Job,
+    JobPage,
+    ModelPage,
+    Outcome,
+    Partial,
+    Round,
+    Stats,
+    TokenUsage,
+)
+from penstock.client.money import Cost, Estimate, Spent, SpentReport
+from penstock.client.options import SubmitOptions
+from penstock.client.validation import Finding, Validation
 from penstock.client.verify import WebhookRefused, verify_webhook
+from penstock.client.waiting import Eta, Waiting
 from penstock.client.webhooks import Delivery, DeliveryPage, Webhook
 
 __all__ = [
@@ -38,27 +54,45 @@ __all__ = [
     "Client",
     "ClientError",
     "ConnectionFailed",
+    "Cost",
     "Delivery",
     "DeliveryPage",
     "Detail",
     "DigestMismatch",
     "Download",
+    "Estimate",
+    "Eta",
+    "Finding",
     "Holder",
+    "ImagePlace",
     "InputChanged",
     "InputInvalid",
     "Job",
     "JobPage",
     "LimitReached",
+    "Line",
+    "LineGroup",
+    "LineGroups",
+    "LineList",
+    "LinePage",
     "ModelPage",
     "NotFound",
     "Outcome",
     "OutputNotReady",
+    "Partial",
     "Quota",
+    "Round",
     "ServerFailed",
+    "Spent",
+    "SpentReport",
     "Stats",
     "StillRunning",
+    "SubmitOptions",
     "TokenUsage",
+    "Validation",
+    "Waiting",
     "Webhook",
     "WebhookRefused",
+    "extension_of",
     "verify_webhook",
 ]

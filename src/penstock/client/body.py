@@ -55,15 +55,16 @@ def body(
     the given `size` raises InputChanged before the body is complete.
     """
     head, tail = envelope(model)
-    reads = _reads(file, size, on_sent)
+    blocks = reads(file, size, on_sent)
     yield head
-    yield from _base64(reads) if encoding == "base64" else _text(reads)
+    yield from _base64(blocks) if encoding == "base64" else _text(blocks)
     yield tail
 
 
-def _reads(
+def reads(
     file: Readable, size: int | None, on_sent: Callable[[int], None] | None
 ) -> Iterator[bytes]:
+    """Yield the file as it is; raises InputChanged if it does not have the size."""
     sent = 0
     while data := file.read(READ_BYTES):
         sent += len(data)

@@ -1,19 +1,21 @@
 """The synchronous client."""
 
+import builtins
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from io import UnsupportedOperation
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Final, Self, TypeVar
+from typing import BinaryIO, Final, Self, TypeVar, Unpack
 from urllib.parse import quote
 from uuid import uuid4
 
 import httpx2
+import msgspec
 
-from penstock.client.body import Encoding, body, body_bytes
+from penstock.client.body import Encoding, body, body_bytes, reads
 from penstock.client.download import Progress, download
 from penstock.client.errors import (
     ClientError,
@@ -23,8 +25,15 @@ from penstock.client.errors import (
     ServerFailed,
     StillRunning,
 )
-from penstock.client.models import Download, Job, JobPage, ModelPage
+from penstock.client.images import ImagePlace, places_of
+from penstock.client.lines import Line, LineGroups, LineList, groups_of, one_of, path_of
+from penstock.client.models import Download, Job, JobPage, ModelPage, Partial
+from penstock.client.money import SpentReport
+from penstock.client.options import SubmitOptions, query_of
+from penstock.client.partial import await_look, partial_of
 from penstock.client.pieces import PIECES_FROM_BYTES, Source, submit_in_pieces
+from penstock.client.spending import spent
+from penstock.client.validation import Validation
 from penstock.client.webhooks import Webhooks
 from penstock.client.wire import Wire, decode
 
@@ -89,6 +98,7 @@ class Client:
         on_progress: Progress | None = None,
         priority: int | None = None,
         idempotency_key: str | None = None,
+        **options: Unpack[SubmitOptions],
     ) -> Job:
         """Send a JSONL file, or what is left of an open one, and return the accepted job.
 
@@ -100,6 +110,9 @@ class Client:
         Among an organisation's own jobs the lowest `priority` of 1 to 1000 goes first; without one
         it is 100. With an `idempotency_key` of your own the same submission is the same job for a
         week, also from another process; it is then sent in one request, however large it is.
+
+        `options` are those of `SubmitOptions`: `max_cost_usd`, `on_invalid`, `deduplicate`,
+        `shards`, `retry_attempts` and `retry_outcomes`.
         """
         if isinstance(file, (str, os.PathLike)):
             with Path(file).open("rb") as source:
@@ -110,14 +123,16 @@ class Client:
                     on_progress=on_progress,
                     priority=priority,
                     idempotency_key=idempotency_key,
+                    **options,
                 )
         size = _size(file)
         on_sent = None if on_progress is None else lambda sent: on_progress(sent, size)
+        query = query_of(options)
         about = {} if priority is None else {"X-Penstock-Priority": str(priority)}
         is_large = size is not None and size >= PIECES_FROM_BYTES and encoding == "base64"
         if size is not None and is_large and idempotency_key is None:
             pieces = Source(file, file.tell(), size)
-            content = submit_in_pieces(self._wire, pieces, model, on_sent, about)
+            content = submit_in_pieces(self._wire, pieces, model, on_sent, about, query)
             if content is not None:
                 return decode(content, Job)
         key = uuid4().hex if idempotency_key is None else idempotency_key
@@ -132,8 +147,47 @@ class Client:
                 file.seek(start)
             return body(file, model, encoding=encoding, size=size, on_sent=on_sent)
 
-        content = self._wire.submit("/requests", form, headers, can_repeat=start is not None)
+        content = self._wire.submit(
+            "/requests", form, headers, can_repeat=start is not None, params=query
+        )
         return decode(content, Job)
+
+    def validate(
+        self,
+        file: str | os.PathLike[str] | BinaryIO,
+        *,
+        model: str = DEFAULT_MODEL,
+        on_progress: Progress | None = None,
+        **options: Unpack[SubmitOptions],
+    ) -> Validation:
+        """Have a JSONL file judged, and return what would become of it; nothing of it is kept.
+
+        It is sent as it is, in one request. Raises InputInvalid for a file that is no JSONL, or
+        larger than the server takes; what is wrong with its lines is in the answer.
+        """
+        if isinstance(file, (str, os.PathLike)):
+            with Path(file).open("rb") as source:
+                return self.validate(source, model=model, on_progress=on_progress, **options)
+        size = _size(file)
+        on_sent = None if on_progress is None else lambda sent: on_progress(sent, size)
+        headers = {"Content-Type": "application/jsonl"}
+        if size is not None:
+            headers["Content-Length"] = str(size)
+        start = None if size is None else file.tell()
+
+        def lines() -> Iterator[bytes]:
+            if start is not None:
+                file.seek(start)
+            return reads(file, size, on_sent)
+
+        content = self._wire.submit(
+            "/requests",
+            lines,
+            headers,
+            can_repeat=start is not None,
+            params={"validate_only": "true", "model": model, **query_of(options)},
+        )
+        return decode(content, Validation)
 
     def get(self, request_id: str) -> Job:
         """Return the job as it is now."""
@@ -154,6 +208,73 @@ class Client:
     def cancel(self, request_id: str) -> Job:
         """Ask for a job's end and return it; it may take a while until the job is cancelled."""
         return decode(self._wire.post(_path(request_id) + "/cancel"), Job)
+
+    def retry(self, request_id: str, outcomes: Sequence[str] | None = None) -> Job:
+        """Send lines of a job that has ended again, into the same output, and return the job.
+
+        `outcomes` says which, such as `["error", "missing"]`; without it those that the job's own
+        policy names. Raises APIError if the job still runs or no line is selected.
+        """
+        answer = self._wire.submit(
+            _path(request_id) + "/retry",
+            lambda: iter(()),
+            {"Idempotency-Key": str(uuid4())},
+            can_repeat=True,
+            params=None if outcomes is None else {"outcomes": ",".join(outcomes)},
+        )
+        return decode(answer, Job)
+
+    def lines(
+        self,
+        request_id: str,
+        *,
+        outcome: str | Sequence[str] = (),
+        code: str | None = None,
+        with_output: bool = False,
+        partial: bool = False,
+    ) -> LineList:
+        """Return the lines of a job, to be iterated over in the order of the input.
+
+        Pages are asked for as they are needed, and one is held. `with_output` brings the lines of
+        the output as well, but for those that are too large for a page: `line` has them. With
+        `partial`, those of a job that still runs.
+        """
+        params = {
+            "outcome": outcome if isinstance(outcome, str) else ",".join(outcome) or None,
+            "code": code,
+            "include": "output" if with_output else None,
+            "partial": "true" if partial else None,
+        }
+        return LineList(self._wire, request_id, params)
+
+    def line(self, request_id: str, number: int, *, partial: bool = False) -> Line:
+        """Return one line of the input, counted from 1, with its request and its answer."""
+        return one_of(self._wire, request_id, number, partial=partial)
+
+    def groups(self, request_id: str, *, partial: bool = False) -> LineGroups:
+        """Return in which ways the lines of a job ended, with an example of each."""
+        return groups_of(self._wire, request_id, partial=partial)
+
+    def spent(
+        self, *, first: str | None = None, last: str | None = None, by: Sequence[str] = ()
+    ) -> SpentReport:
+        """Return what the organisation's jobs did cost, by day, model, key or (operators) org.
+
+        Days are written as 2026-11-23, and both ends are included; without them it is the last
+        thirty. A job counts on the day on which it was billed.
+        """
+        return spent(self._wire, first, last, by)
+
+    def part(self, request_id: str, line: int, part: int) -> bytes:
+        """Return one part of a line's answer, a picture or a text; parts are counted from 0.
+
+        Raises NotFound when there is no such part, or it is neither.
+        """
+        return self._wire.get(path_of(request_id, f"/{line}/parts/{part}"))
+
+    def images(self, request_id: str) -> builtins.list[ImagePlace]:
+        """Return where the pictures of a job are, in order; `part` has each."""
+        return places_of(self._wire, _output_url(self.get(request_id)))
 
     def models(self) -> ModelPage:
         """Return what the server offers."""
@@ -208,15 +329,30 @@ class Client:
         path: str | os.PathLike[str],
         *,
         on_progress: Progress | None = None,
+        partial: bool = False,
     ) -> Download:
         """Fetch the output to `path`, which appears only when it is complete and checked.
+
+        With `partial` a job that runs gives the lines that are finished so far, and the others say
+        that they are pending; `partial` of the answer tells how many. The first call waits until
+        the server has looked, and each asks for a newer look.
 
         A cut is resumed, also by a later call. Raises OutputNotReady when there is none, and
         DigestMismatch when the bytes are not the ones that the server states.
         """
-        return download(
-            self._wire, lambda: _output_url(self.get(request_id)), Path(path), on_progress
-        )
+        if partial:
+            await_look(self._wire, self.get, request_id)
+        found: Partial | None = None
+
+        def locate() -> str:
+            nonlocal found
+            job = self.get(request_id)
+            # A newer look, or the end of the job, may take its place at any time.
+            found = partial_of(job) if partial else None
+            return _output_url(job) if found is None else found.url
+
+        done = download(self._wire, locate, Path(path), on_progress)
+        return msgspec.structs.replace(done, partial=found)
 
 
 def _header_value(what: str, value: str) -> str:
@@ -247,7 +383,9 @@ def _path(request_id: str) -> str:
 
 def _face(job: Job) -> tuple[object, ...]:
     """Return what of a job is worth telling."""
-    return job.status, job.state, job.stats
+    waiting = job.waiting
+    place = None if waiting is None else (waiting.reason, waiting.position, waiting.shards)
+    return job.status, job.state, job.stats, place
 
 
 def _output_url(job: Job) -> str:

@@ -9,6 +9,9 @@ from typing import Any
 
 import msgspec
 
+from penstock.client.money import Cost, Estimate
+from penstock.client.waiting import Waiting
+
 _TERMINAL = frozenset({"success", "failed", "cancelled"})
 
 
@@ -19,6 +22,38 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     failed_count: int = 0
     incomplete_count: int = 0
     total_count: int = 0
+    ok: int = 0
+    truncated: int = 0
+    blocked: int = 0
+    empty: int = 0
+    invalid_output: int = 0
+    error: int = 0
+    missing: int = 0
+    expired: int = 0
+    cancelled: int = 0
+    deduplicated_count: int = 0
+    quarantined_count: int = 0
+
+    @property
+    def not_ok(self) -> int:
+        """Lines that ended, and not well; an older server counts failed ones only."""
+        other = self.truncated + self.blocked + self.empty + self.invalid_output
+        return other + self.failed_count + self.expired + self.cancelled
+
+    @property
+    def by_outcome(self) -> dict[str, int]:
+        """Lines by how they ended, without those that are none; empty from an older server."""
+        words = "ok truncated blocked empty invalid_output error missing expired cancelled"
+        counts = {word: getattr(self, word) for word in words.split()}
+        return {word: count for word, count in counts.items() if count}
+
+
+class Round(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a job of which lines were sent again: how often, since when, and which ones."""
+
+    number: int = 1
+    began_at: int | None = None
+    outcomes: list[str] = []
 
 
 class TokenUsage(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +67,15 @@ class TokenUsage(msgspec.Struct, frozen=True, kw_only=True):
     failed_requests: int = 0
 
 
+class Partial(msgspec.Struct, frozen=True, kw_only=True):
+    """What a job that runs had finished when it was looked at, `at` that Unix second."""
+
+    lines: int = 0
+    total: int = 0
+    at: int = 0
+    url: str = ""
+
+
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What is known since the provider has the job; `actual_cost_usd` is a decimal string."""
 
@@ -41,8 +85,12 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     output_download_urls: list[str] | None = None
     token_usage: TokenUsage | None = None
     actual_cost_usd: str | None = None
+    cost: Cost | None = None
     message: str | None = None
     error: Any = None
+    lines_url: str | None = None
+    round: Round | None = None
+    partial: Partial | None = None
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +108,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: int = 0
     queued_at: int | None = None
     status_detail: Any = None
+    estimate: Estimate | None = None
+    waiting: Waiting | None = None
+    """Of one that was asked for by its id and has not ended."""
 
     @property
     def done(self) -> bool:
@@ -135,3 +186,5 @@ class Download(msgspec.Struct, frozen=True, kw_only=True):
     bytes_total: int
     sha256: str
     verified: bool
+    partial: Partial | None = None
+    """Of a look at a job that runs: how much of it the file has. None for the whole."""

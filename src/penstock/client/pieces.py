@@ -7,6 +7,7 @@ asked twice with the same job, so a lost answer is no riddle here.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from types import MappingProxyType
 from typing import BinaryIO, Final
 
 import httpx2
@@ -24,6 +25,8 @@ from penstock.client.wire import ATTEMPTS_MAX, Wire, backoff_seconds
 
 PIECES_FROM_BYTES: Final = 8 * 1024 * 1024
 """Smaller files are sent again as a whole sooner than the server is asked what it has."""
+
+NO_OPTIONS: Final[Mapping[str, str]] = MappingProxyType({})
 
 _AGAIN: Final = frozenset({409, 423, 502, 503, 504})
 """Answers to a piece after which the server is asked where to go on."""
@@ -56,16 +59,17 @@ def submit_in_pieces(
     model: str,
     on_sent: Callable[[int], None] | None,
     about: Mapping[str, str],
+    options: Mapping[str, str] = NO_OPTIONS,
 ) -> bytes | None:
     """Send a file and return the record of its job; None, and nothing sent, by an older server.
 
-    `about` are headers that say more of the job.
+    `about` are headers that say more of the job, `options` what its query does.
 
     Tries again for as long as bytes get through. Raises what a submission raises, and
     `ConnectionFailed` when nothing gets through any more.
     """
     try:
-        path = _begin(wire, source, model, about)
+        path = _begin(wire, source, about, {"model": model, **options})
     except NotFound:
         # The server has no such route, so it takes the file in one piece only.
         return None
@@ -101,7 +105,7 @@ def submit_in_pieces(
             wire.sleep(backoff_seconds(max(failures, 1)))
 
 
-def _begin(wire: Wire, source: Source, model: str, about: Mapping[str, str]) -> str:
+def _begin(wire: Wire, source: Source, about: Mapping[str, str], params: Mapping[str, str]) -> str:
     """Create the upload and return its path."""
     answer = _patiently(
         wire,
@@ -114,7 +118,7 @@ def _begin(wire: Wire, source: Source, model: str, about: Mapping[str, str]) -> 
                 "Upload-Length": str(source.size),
                 **about,
             },
-            params={"model": model},
+            params=params,
         ),
     )
     # The server need not know under which path it is reached; the id is the last part.

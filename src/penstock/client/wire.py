@@ -108,6 +108,7 @@ class Wire:
         headers: Mapping[str, str],
         *,
         can_repeat: bool,
+        params: Mapping[str, str] | None = None,
     ) -> bytes:
         """Return the answer to a body that has an idempotency key; what may pass is tried again.
 
@@ -121,7 +122,12 @@ class Wire:
             last = failures == ATTEMPTS_MAX or not can_repeat
             try:
                 response = self._send(
-                    "POST", path, content=content(), headers=headers, timeout=timeout
+                    "POST",
+                    path,
+                    content=content(),
+                    headers=headers,
+                    params=params,
+                    timeout=timeout,
                 )
             except ConnectionFailed:
                 if last:

@@ -54,13 +54,15 @@ class Scope(StrEnum):
     """See all organisations of the server; for the operator's own people only."""
     ORGS_WRITE = "orgs:write"
     """Make organisations, suspend them, set their quotas; for the operator's own people only."""
+    METRICS_READ = "metrics:read"
+    """See figures over the whole server; for the operator's own people only."""
 
 
 _VIEWER: Final = frozenset(
     {Scope.JOBS_READ, Scope.USAGE_READ, Scope.KEYS_READ, Scope.WEBHOOKS_READ}
 )
 _DEVELOPER: Final = _VIEWER | {Scope.JOBS_WRITE, Scope.KEYS_WRITE}
-_OPERATOR: Final = frozenset({Scope.ORGS_READ, Scope.ORGS_WRITE})
+_OPERATOR: Final = frozenset({Scope.ORGS_READ, Scope.ORGS_WRITE, Scope.METRICS_READ})
 ROLE_SCOPES: Final = MappingProxyType(
     {
         # Both may do everything; only an owner may change what owners are (`may_manage`).

@@ -1,5 +1,6 @@
 """Ids that nobody can guess."""
 
+import hashlib
 import re
 import secrets
 from typing import Final
@@ -17,3 +18,9 @@ def new_id(prefix: str) -> str:
 def is_secret(text: str) -> bool:
     """Return whether it has the form of ours, so that whoever knows one was told it."""
     return _MADE.match(text) is not None
+
+
+def id_from(prefix: str, text: str) -> str:
+    """Return the id that a text always gives; nobody can guess it who cannot guess the text."""
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"{prefix}_" + "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in digest[:_LENGTH])

@@ -5,7 +5,10 @@ from typing import Any, Final, NewType
 
 import msgspec
 
-from penstock.core.ids import new_id
+from penstock.core.bill import Bill
+from penstock.core.estimate import Estimate
+from penstock.core.ids import id_from, new_id
+from penstock.core.options import Options, Selection
 from penstock.core.state import JobState
 
 JobId = NewType("JobId", str)
@@ -17,6 +20,9 @@ PRIORITY: Final = 100
 PRIORITY_MAX: Final = 1_000
 """The last of all; 1 is the first."""
 
+SHARDS: Final = "shards/"
+"""Before their number, in place of a provider job; no name of the provider's begins like that."""
+
 
 def new_job_id() -> JobId:
     """Return an unguessable id of 130 random bits.
@@ -27,10 +33,23 @@ def new_job_id() -> JobId:
     return JobId(new_id("req"))
 
 
-def tag_of(job_id: JobId) -> str:
-    """Return the eight hex digits that stand for the job inside line keys."""
-    number = int.from_bytes(job_id.encode(), "big")
+def shard_id(parent_id: JobId, number: int) -> JobId:
+    """Return the id of a job's shard, counted from 1; the same whoever makes it."""
+    return JobId(id_from("req", f"{parent_id} shard {number}"))
+
+
+def tag_of(job_id: JobId, round_: int = 1) -> str:
+    """Return the eight hex digits that stand for a round of the job inside line keys.
+
+    Each round has its own, so that a row of another one is a stranger.
+    """
+    number = int.from_bytes(name_of_round(job_id, round_).encode(), "big")
     return f"{number % 0xFFFF_FFFB:08x}"
+
+
+def name_of_round(job_id: JobId, round_: int) -> str:
+    """Return the name of a round, by which the provider's jobs of it are found."""
+    return job_id if round_ == 1 else f"{job_id}-r{round_}"
 
 
 class StopReason(StrEnum):
@@ -51,8 +70,11 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     truncated: int = 0
     blocked: int = 0
     empty: int = 0
+    invalid_output: int = 0
     error: int = 0
     missing: int = 0
+    expired: int = 0
+    cancelled: int = 0
     prompt_tokens: int = 0
     candidates_tokens: int = 0
     thoughts_tokens: int = 0
@@ -61,12 +83,17 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def successful(self) -> int:
         """Lines that the provider answered, whatever the answer."""
-        return self.ok + self.truncated + self.blocked + self.empty
+        return self.ok + self.truncated + self.blocked + self.empty + self.invalid_output
 
     @property
     def failed(self) -> int:
         """Lines that carry an error."""
         return self.error + self.missing
+
+    @property
+    def unfinished(self) -> int:
+        """Lines that the end of the job came before."""
+        return self.expired + self.cancelled
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,6 +142,70 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """Within its organisation the lowest number goes first."""
     reserved_micro_dollars: int | None = None
     """What was set aside of the organisation's budget; None where the price is not known."""
+    options: Options = Options()
+    parent_id: JobId | None = None
+    """Of a shard: the job whose lines it answers. No tenant sees shards."""
+    first_line: int | None = None
+    """Of a shard: the first of them, counted from 1 in the parent's input."""
+    last_line: int | None = None
+    round: int = 1
+    """How often lines were sent, the first time included."""
+    round_began_at: float | None = None
+    """Of a later round."""
+    selection: Selection | None = None
+    """Of a later round: the lines that are sent again."""
+    settled_state: JobState | None = None
+    """Of a later round: where the job goes back to if nothing comes of it."""
+    index_name: str | None = None
+    """The row index that belongs to the output, a file of the job's."""
+    twin_count: int = 0
+    """Lines whose request another line has as well: they get its answer and are not paid."""
+    problem_count: int = 0
+    """Lines that were put aside because they are bad."""
+    bill: Bill | None = None
+    estimate: Estimate | None = None
+    provider_state_since: float | None = None
+    slow_at: float | None = None
+    """When somebody was told that it takes longer than others do."""
+    partial_wanted_at: float | None = None
+    """When somebody last asked for what the provider has so far."""
+    partial_at: float | None = None
+    """When that was looked at."""
+    partial_name: str | None = None
+    partial_index_name: str | None = None
+    partial_lines: int | None = None
+    """Lines that had ended by then."""
+
+    @property
+    def label(self) -> str:
+        """The label of the provider jobs of this round."""
+        return name_of_round(self.id, self.round)
+
+    @property
+    def line_tag(self) -> str:
+        """What stands for this round in its line keys, in those of its shards as well.
+
+        Keys number the lines of the whole input, so shards cannot mix: a row of another one is
+        beyond the range.
+        """
+        return tag_of(self.input_id, self.round)
+
+    @property
+    def input_id(self) -> "JobId":
+        """The job in whose folder the input lies."""
+        return self.parent_id or self.id
+
+    @property
+    def line_range(self) -> range:
+        """The numbers of its lines in the input that it is answered for, from 1."""
+        if self.first_line is None or self.last_line is None:
+            return range(1, self.line_count + 1)
+        return range(self.first_line, self.last_line + 1)
+
+    @property
+    def waits_for_shards(self) -> bool:
+        """Whether shards stand in the place of its provider job."""
+        return self.provider_job is not None and self.provider_job.startswith(SHARDS)
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,5 +218,6 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     output_prefix: str
     label: str
     provider_job: str | None = None
+    round: int = 1
     fenced_at: float | None = None
     """When its input was taken away, so that a late create finds nothing to run."""

@@ -34,8 +34,26 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     provider_depth_max: int = 15
     """Objects within objects from `request` down; Vertex AI refuses the whole file at 16."""
 
+    import_columns_max: int = 9_500
+    """Members with different paths in the requests of one file, those that the API itself defines
+    not counted; Vertex AI imports a file as a table of at most 10,000 columns."""
+
+    quarantine_lines_max: int = 10_000
+    """Bad lines of one job that may be put aside (`on_invalid=quarantine`)."""
+
     provider_bytes_max: int = 1_073_741_824
-    """The provider's input file with our line keys; Vertex AI's limit."""
+    """The provider's input file with our line keys; Vertex AI's limit. A job that needs more is cut
+    into several provider jobs."""
+
+    provider_lines_max: int = 200_000
+    """Requests in one provider job; the same holds for a job that has more."""
+
+    job_rounds_max: int = 10
+    """How often lines of one job are sent, the first time and all retries included."""
+
+    retry_attempts_max: int = 5
+    """Of these, how often they are sent again without anybody asking; 0 switches that off for all
+    jobs, whatever they ask for."""
 
     problems_reported_max: int = 100
     """Bad lines listed in one refusal; the count of all is always given."""
@@ -111,6 +129,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     run_seconds_max: int = 24 * 3600
     """From the provider's start until its end."""
 
+    partial_bytes_max: int = 1_073_741_824
+    """Read by one look at the output of a running job; what is beyond it counts as not done."""
+
     source_connect_seconds_max: float = 10.0
     """To find and reach the server of an `input_uri`."""
 
@@ -155,6 +176,26 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     downloads_compressed_max: int = 4
     """Of these, compressed on the way; one more comes uncompressed. Each holds about 4 MB."""
+
+    lines_page_max: int = 1_000
+    """Lines in one answer of `/lines`; a larger page is cut."""
+
+    lines_page_bytes_max: int = 4_194_304
+    """Of the output in one answer of `/lines?include=output`; what is beyond comes on the next
+    page. A line that is larger by itself is read alone."""
+
+    lines_cache_bytes_max: int = 33_554_432
+    """Of row indexes that a process keeps in memory for the next page."""
+
+    image_line_bytes_max: int = 33_554_432
+    """A line of the output out of which a picture is taken, or in which it is replaced by a link;
+    both hold the line. A longer one goes by as it is."""
+
+    usage_days_max: int = 366
+    """Of the span that one question for usage by day, model or key may have."""
+
+    usage_groups_max: int = 1_000
+    """Sums in the answer to it; where there would be more, it is refused."""
 
     @property
     def body_bytes_max(self) -> int:

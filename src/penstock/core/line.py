@@ -10,6 +10,8 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
+from penstock.core.provider_error import bounded, code_of
+
 TOKENS_MAX: Final = 2**32
 """No answer has four billion tokens; a count above this is garbage, not money. With it the cost of
 the longest input fits the ledger's 64 bits, whatever its rows claim; beyond, no job could end."""
@@ -25,13 +27,21 @@ class LineOutcome(StrEnum):
     """Refused for safety, recitation or prohibited content; there is no answer."""
     EMPTY = "empty"
     """The provider calls it a success, but there is no content."""
+    INVALID_OUTPUT = "invalid_output"
+    """The answer is not what the line's own response schema asks for."""
     ERROR = "error"
     """The provider failed the line, or its row cannot be trusted."""
     MISSING = "missing"
     """The provider has ended and there is no row for the line."""
+    EXPIRED = "expired"
+    """The job's time ended before the line was done."""
+    CANCELLED = "cancelled"
+    """The job was cancelled before the line was done."""
 
 
 FAILED_OUTCOMES: Final = frozenset({LineOutcome.ERROR, LineOutcome.MISSING})
+UNFINISHED_OUTCOMES: Final = frozenset({LineOutcome.EXPIRED, LineOutcome.CANCELLED})
+ANSWERED_OUTCOMES: Final = frozenset(LineOutcome) - FAILED_OUTCOMES - UNFINISHED_OUTCOMES
 
 _BLOCKING: Final = frozenset(
     {
@@ -43,8 +53,15 @@ _BLOCKING: Final = frozenset(
         "IMAGE_SAFETY",
         "IMAGE_PROHIBITED_CONTENT",
         "IMAGE_RECITATION",
+        "MODEL_ARMOR",
     }
 )
+_PLAIN: Final = frozenset({None, "STOP", "FINISH_REASON_UNSPECIFIED"})
+"""Reasons to stop that say nothing more."""
+_NO_CONTENT_MEMBERS: Final = frozenset({"thought", "thoughtSignature"})
+
+NO_CONTENT: Final = "no_content"
+CORRUPT_ROW: Final = "corrupt_row"
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,6 +174,10 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     outcome: LineOutcome
     status: str = ""
     usage: Usage = Usage()
+    code: str = ""
+    """The provider's or ours, which groups lines that ended in the same way."""
+    is_retryable: bool = False
+    """Whether another try may mend the line."""
 
 
 def status_text(code: str, message: str) -> str:
@@ -169,21 +190,25 @@ def judge(status: object, response: object) -> Judgement:
     """Classify one row by the provider's `status` and `response` members.
 
     A row has failed if its status is a non-empty string (or anything that is not a string), or if
-    the response has neither candidates nor prompt feedback.
+    the response is an error or has neither candidates nor prompt feedback.
     """
     if status not in {"", None} if isinstance(status, str | None) else True:
-        text = status if isinstance(status, str) else msgspec.json.encode(status).decode()
-        return Judgement(outcome=LineOutcome.ERROR, status=text)
+        return _failed(status if isinstance(status, str) else _text_of(status))
     if not isinstance(response, dict):
         return _unusable("The provider's row has no response object.")
+    error = response.get("error")
+    if isinstance(error, dict) and error:
+        return _failed(f"The provider's response is an error: {_text_of({'error': error})}")
     usage = read_usage(response.get("usageMetadata"))
     if usage is None:
         return _unusable("The provider's token counts are not whole numbers of zero or more.")
     candidates = response.get("candidates")
     if isinstance(candidates, list) and candidates:
-        return Judgement(outcome=_of_candidates(candidates), usage=usage)
-    if isinstance(response.get("promptFeedback"), dict):
-        return Judgement(outcome=LineOutcome.BLOCKED, usage=usage)
+        return _of_candidate(candidates[0], usage)
+    feedback = response.get("promptFeedback")
+    if isinstance(feedback, dict):
+        code = bounded(feedback.get("blockReason"))
+        return Judgement(outcome=LineOutcome.BLOCKED, usage=usage, code=code)
     return _unusable("The provider's response has neither candidates nor prompt feedback.")
 
 
@@ -201,11 +226,13 @@ def judge_answer(response: bytes | msgspec.Raw) -> Judgement | None:
     metadata = answer.usage_metadata
     first = answer.candidates[0]
     reason = first.finish_reason
+    code = ""
     if reason == "STOP":
-        has_parts = first.content is not None and bool(first.content.parts)
-        outcome = LineOutcome.OK if has_parts else LineOutcome.EMPTY
+        outcome = LineOutcome.OK
+        if first.content is None or not _has_content(first.content.parts):
+            outcome, code = LineOutcome.EMPTY, NO_CONTENT
     elif reason == "MAX_TOKENS":
-        outcome = LineOutcome.TRUNCATED
+        outcome, code = LineOutcome.TRUNCATED, reason
     else:
         return None
     audio = images = 0
@@ -217,6 +244,8 @@ def judge_answer(response: bytes | msgspec.Raw) -> Judgement | None:
             images += detail.token_count
     return Judgement(
         outcome=outcome,
+        code=code,
+        is_retryable=code is NO_CONTENT,
         usage=Usage(
             prompt_tokens=metadata.prompt_token_count,
             candidates_tokens=metadata.candidates_token_count,
@@ -229,22 +258,54 @@ def judge_answer(response: bytes | msgspec.Raw) -> Judgement | None:
     )
 
 
+def _text_of(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _failed(status: str) -> Judgement:
+    code, is_retryable = code_of(status)
+    return Judgement(outcome=LineOutcome.ERROR, status=status, code=code, is_retryable=is_retryable)
+
+
 def _unusable(message: str) -> Judgement:
-    return Judgement(outcome=LineOutcome.ERROR, status=status_text("corrupt_row", message))
+    # What the provider garbled once it may well write properly the next time.
+    return Judgement(
+        outcome=LineOutcome.ERROR,
+        status=status_text(CORRUPT_ROW, message),
+        code=CORRUPT_ROW,
+        is_retryable=True,
+    )
 
 
-def _of_candidates(candidates: list[Any]) -> LineOutcome:
-    first = candidates[0]
-    if not isinstance(first, dict):
-        return LineOutcome.EMPTY
-    reason = first.get("finishReason")
-    content = first.get("content")
-    has_parts = isinstance(content, dict) and bool(content.get("parts"))
-    if isinstance(reason, str) and reason in _BLOCKING:
-        return LineOutcome.BLOCKED
-    if reason == "MAX_TOKENS":
-        return LineOutcome.TRUNCATED
-    return LineOutcome.OK if has_parts else LineOutcome.EMPTY
+def _of_candidate(first: object, usage: Usage) -> Judgement:
+    reason = first.get("finishReason") if isinstance(first, dict) else None
+    content = first.get("content") if isinstance(first, dict) else None
+    word = reason if isinstance(reason, str) else None
+    if word in _BLOCKING:
+        return Judgement(outcome=LineOutcome.BLOCKED, usage=usage, code=bounded(word))
+    if word == "MAX_TOKENS":
+        return Judgement(outcome=LineOutcome.TRUNCATED, usage=usage, code=word)
+    code = "" if word in _PLAIN else bounded(word)
+    if isinstance(content, dict) and _has_content(content.get("parts")):
+        return Judgement(outcome=LineOutcome.OK, usage=usage, code=code)
+    return Judgement(
+        outcome=LineOutcome.EMPTY, usage=usage, code=code or NO_CONTENT, is_retryable=True
+    )
+
+
+def _has_content(parts: object) -> bool:
+    """Return whether there is more than thoughts and empty texts."""
+    if not isinstance(parts, list):
+        return bool(parts)
+    for part in parts:
+        if not isinstance(part, dict):
+            if part:
+                return True
+        elif part.get("thought") is not True and (
+            part.get("text") or any(part[name] for name in part.keys() - _NO_CONTENT_MEMBERS)
+        ):
+            return True
+    return False
 
 
 _COUNTS: Final = (

@@ -5,6 +5,7 @@ Prices are those of Vertex AI's price page as read by two independent tables on 
 """
 
 from collections.abc import Mapping
+from datetime import date
 from typing import Final
 
 import msgspec
@@ -34,8 +35,18 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     long_input: int | None = None
     long_cached: int | None = None
     long_output: int | None = None
+    online: "Price | None" = None
+    """What the same costs without a batch, to show what was saved; None where it is not known."""
     source: str = "Vertex AI price page"
     as_of: str = "2026-10-14"
+
+
+class PriceFrom(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A price that holds from a day on, until the next one does."""
+
+    from_day: date
+    """UTC, the first one. A job costs what holds on the day on which it was submitted."""
+    price: Price
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -52,16 +63,94 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Whether it generates images."""
     price: Price | None = None
     """None means unknown, which is said and never counted as zero."""
+    prices: tuple[PriceFrom, ...] = ()
+    """Those that replace `price` on later days, in order."""
+    regional_percent: int = 100
+    """Of the price, at any location but `global`."""
     provider_model: str | None = None
     """What is sent instead of `id`, for example the successor of a preview that was shut down."""
 
+    def price_on(self, day: int) -> Price | None:
+        """Return what holds for jobs that are submitted on that day, counted since the epoch."""
+        price = self.price
+        for each in self.prices:
+            if each.from_day.toordinal() - _EPOCH <= day:
+                price = each.price
+        return price
+
+
+def at_location(model: Model, location: str) -> Model:
+    """Return the model with the prices of where it runs."""
+    percent = 100 if location == "global" else model.regional_percent
+    if percent == 100 or model.price is None:  # noqa: PLR2004  # all of it
+        return model
+    return msgspec.structs.replace(
+        model,
+        price=_scaled(model.price, percent),
+        prices=tuple(
+            msgspec.structs.replace(each, price=_scaled(each.price, percent))
+            for each in model.prices
+        ),
+        regional_percent=100,
+    )
+
+
+def _scaled(price: Price, percent: int) -> Price:
+    amounts = {
+        name: (getattr(price, name) * percent + 50) // 100
+        for name in _AMOUNTS
+        if getattr(price, name) is not None
+    }
+    online = None if price.online is None else _scaled(price.online, percent)
+    return msgspec.structs.replace(price, **amounts, online=online)
+
+
+def _halved(**online: int) -> Price:
+    """Return the price of a batch from that of the same online: half, but for what is cached.
+
+    The discount for cached input replaces the one for batches.
+    """
+    batch = {
+        name: amount if name.endswith("cached") else amount // 2 for name, amount in online.items()
+    }
+    return msgspec.convert({**batch, "online": online}, Price)
+
+
+_EPOCH: Final = date(1970, 1, 1).toordinal()
+_AMOUNTS: Final = tuple(
+    name for name in Price.__struct_fields__ if name not in {"online", "source", "as_of"}
+)
+
+_PRO: Final = _halved(
+    input=2_000_000,
+    cached=200_000,
+    output=12_000_000,
+    long_input=4_000_000,
+    long_cached=400_000,
+    long_output=18_000_000,
+)
+
+_FLASH: Final = Model(
+    id="gemini-3.6-flash",
+    description="Gemini 3.6 Flash",
+    best_for="Fast tasks with tools and long inputs",
+    regional_percent=110,
+    price=_halved(input=750_000, cached=75_000, output=3_750_000),
+    prices=(
+        PriceFrom(
+            from_day=date(2027, 1, 1),
+            price=_halved(input=1_500_000, cached=150_000, output=7_500_000),
+        ),
+    ),
+)
 
 _SEED_MODELS: Final = (
+    # The guide's three, in its order.
     Model(
         id="gemini-3-flash-preview",
         description="Fast, efficient Gemini 3 Flash",
         best_for="High-volume, simple tasks",
-        price=Price(input=250_000, audio_input=500_000, cached=50_000, output=1_500_000),
+        price=_halved(input=500_000, audio_input=1_000_000, cached=50_000, output=3_000_000),
     ),
     Model(
         id="gemini-3-pro-preview",
@@ -69,14 +158,7 @@ _SEED_MODELS: Final = (
         provider_model="gemini-3.1-pro-preview",
         description="Most capable Gemini 3 Pro",
         best_for="Complex reasoning tasks",
-        price=Price(
-            input=1_000_000,
-            cached=200_000,
-            output=6_000_000,
-            long_input=2_000_000,
-            long_cached=400_000,
-            long_output=9_000_000,
-        ),
+        price=_PRO,
     ),
     Model(
         id="gemini-3-pro-image-preview",
@@ -85,11 +167,59 @@ _SEED_MODELS: Final = (
         description="Gemini 3 Pro with image generation",
         best_for="Batch image generation",
         images=True,
-        price=Price(input=1_000_000, cached=200_000, output=6_000_000, image_output=60_000_000),
+        price=_halved(input=2_000_000, cached=200_000, output=12_000_000, image_output=120_000_000),
     ),
+    # What else could be batched on Vertex AI on 2026-09-03.
+    Model(
+        id="gemini-3.1-pro-preview",
+        description="Gemini 3.1 Pro",
+        best_for="Complex reasoning tasks",
+        price=_PRO,
+    ),
+    Model(
+        id="gemini-3.1-flash-image",
+        description="Gemini 3.1 Flash with image generation",
+        best_for="Batch image generation at half the price of Pro",
+        images=True,
+        regional_percent=110,
+        price=_halved(input=500_000, cached=50_000, output=3_000_000, image_output=60_000_000),
+    ),
+    Model(
+        id="gemini-3.1-flash-lite",
+        description="The cheapest of Gemini 3",
+        best_for="Classification and extraction in great numbers",
+        regional_percent=110,
+        price=_halved(input=250_000, cached=25_000, output=1_500_000),
+    ),
+    Model(
+        id="gemini-3.1-flash-lite-image",
+        description="Gemini 3.1 Flash-Lite with image generation",
+        best_for="Simple images in great numbers",
+        images=True,
+        # No source names a price at other locations, where the model's siblings cost more.
+        price=_halved(input=250_000, cached=25_000, output=1_500_000, image_output=30_000_000),
+    ),
+    Model(
+        id="gemini-3.5-flash",
+        description="Gemini 3.5 Flash",
+        best_for="Fast tasks that need more thought",
+        regional_percent=110,
+        price=_halved(input=1_500_000, cached=150_000, output=9_000_000),
+    ),
+    Model(
+        id="gemini-3.5-flash-lite",
+        description="Gemini 3.5 Flash-Lite",
+        best_for="High-volume, simple tasks",
+        regional_percent=110,
+        price=_halved(input=300_000, cached=30_000, output=2_500_000),
+    ),
+    _FLASH,
+    msgspec.structs.replace(_FLASH, id="gemini-3.7-flash", description="Gemini 3.7 Flash"),
+    msgspec.structs.replace(_FLASH, id="gemini-3.8-flash", description="Gemini 3.8 Flash"),
 )
 
 SEED_CATALOGUE: Final[Mapping[str, Model]] = {model.id: model for model in _SEED_MODELS}
+"""In the order in which they are offered: the three of the guide first."""
 
 
 def cost_pico_dollars(price: Price, usage: Usage) -> int:

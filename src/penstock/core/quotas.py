@@ -10,9 +10,9 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from penstock.core.models import Price
-from penstock.core.money import micro_from_pico, usd_text
-from penstock.errors import InvalidRequest, QuotaExceeded, QuotaUse, Reservation
+from penstock.core.estimate import Estimate
+from penstock.core.money import usd_text
+from penstock.errors import CostOverCap, InvalidRequest, QuotaExceeded, QuotaUse, Reservation
 
 DAY_SECONDS: Final = 86_400
 AMOUNT_MAX: Final = 10**18
@@ -68,12 +68,8 @@ class Quotas(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Estimates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the cost of a job is guessed before it runs."""
 
-    input_bytes_per_token: Annotated[int, msgspec.Meta(ge=1)] = 3
-    """Of the input, all of it counted as prompt. English text has four or five and JSON around it
-    fewer; inline images are guessed far too dear, and files that lines only name too cheap."""
-
     output_tokens_per_line: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 1_000
-    """Thoughts included; an image has about as many."""
+    """Of an answer, thoughts included, where neither the request nor earlier jobs say more."""
 
 
 class Used(msgspec.Struct, frozen=True, kw_only=True):
@@ -212,13 +208,26 @@ def without_price(model: str) -> InvalidRequest:
     )
 
 
-def estimate_micro_dollars(
-    price: Price, input_bytes: int, line_count: int, estimates: Estimates
-) -> int:
-    """Return what a job may cost; the end of the job settles the truth."""
-    prompt = -(-input_bytes // estimates.input_bytes_per_token)
-    output = line_count * estimates.output_tokens_per_line
-    return micro_from_pico(prompt * price.input + output * (price.image_output or price.output))
+def check_cost(cap_micro_dollars: int | None, model: str, estimate: Estimate) -> None:
+    """Raise a refusal if a job may cost no more than so much, and is expected to cost more."""
+    if cap_micro_dollars is None:
+        return
+    cost = estimate.micro_dollars
+    if cost is None:
+        raise InvalidRequest(
+            f"The price of {model} is not known, so its cost cannot be capped.",
+            code="price_unknown",
+            hint="Use a model with a price, or leave out max_cost_usd; the operator can set a price"
+            " in [models] of the settings.",
+        )
+    if cost.expected > cap_micro_dollars:
+        raise CostOverCap(
+            f"The job is expected to cost ${usd_text(cost.expected)} (nine in ten: "
+            f"${usd_text(cost.low)} to ${usd_text(cost.high)}), and max_cost_usd is "
+            f"${usd_text(cap_micro_dollars)}. Nothing was stored or spent.",
+            hint="Raise max_cost_usd, send fewer lines, set generationConfig.maxOutputTokens, or "
+            "use a cheaper model.",
+        )
 
 
 def checked_overrides(values: Mapping[str, Any]) -> str | None:
@@ -259,6 +268,16 @@ def day_of(at: float) -> int:
 def day_text(day: int) -> str:
     """Return the day as people write it, `2026-11-23`."""
     return date.fromordinal(_EPOCH + day).isoformat()
+
+
+def day_named(text: str) -> int | None:
+    """Return the day that is written like that; None if none is."""
+    try:
+        day = date.fromisoformat(text).toordinal() - _EPOCH
+    except ValueError:
+        return None
+    # Weeks and other forms are days as well, and nobody would know which.
+    return day if day_text(day) == text else None
 
 
 def day_ends(now: float) -> int:

@@ -4,6 +4,10 @@
         |           |           |            |            |------> failed
         `-----------+-----------+------------+------------`------> cancelled
 
+That is one round. Another one begins at `accepted` again: from `collecting` by itself, from the end
+when its owner asks for it. One that comes to nothing goes from `SETTLED_FROM` back to where the job
+was before it. A job that is cut into shards is `running` as soon as they are prepared.
+
 Each write repeats the guard in SQL (`WHERE state IN ...`), so that a worker that was frozen and
 wakes up late changes nothing.
 """
@@ -33,7 +37,8 @@ class JobState(StrEnum):
     """The provider has ended. `lifecycle/collect` writes the output and the terminal state."""
 
     SUCCEEDED = "succeeded"
-    """The output holds one line per input line, though lines may have failed. Terminal."""
+    """The output holds one line per input line, though lines may have failed. Terminal, as are the
+    next two: nothing happens any more by itself."""
 
     FAILED = "failed"
     """No output could be had; the job's error says why. Terminal."""
@@ -46,19 +51,31 @@ TERMINAL: Final = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCE
 
 TRANSITIONS: Final = MappingProxyType(
     {
-        JobState.ACCEPTED: frozenset({JobState.PREPARED, JobState.FAILED, JobState.CANCELLED}),
+        JobState.ACCEPTED: frozenset(
+            # To RUNNING only as the parent of shards, which are prepared in the same move.
+            {JobState.PREPARED, JobState.RUNNING, JobState.FAILED, JobState.CANCELLED}
+        ),
         JobState.PREPARED: frozenset({JobState.SUBMITTING, JobState.FAILED, JobState.CANCELLED}),
         JobState.SUBMITTING: frozenset(
             # Back to PREPARED only by reconciliation: the attempt is proven without effect.
             {JobState.RUNNING, JobState.PREPARED, JobState.FAILED, JobState.CANCELLED}
         ),
         JobState.RUNNING: frozenset({JobState.COLLECTING}),
-        JobState.COLLECTING: frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}),
-        JobState.SUCCEEDED: frozenset[JobState](),
-        JobState.FAILED: frozenset[JobState](),
-        JobState.CANCELLED: frozenset[JobState](),
+        JobState.COLLECTING: frozenset(
+            # To ACCEPTED only with the output of the round that ends, in `store/rounds`.
+            {JobState.ACCEPTED, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
+        ),
+        # Terminal states are left only by the order of the owner, in `store/rounds`.
+        JobState.SUCCEEDED: frozenset({JobState.ACCEPTED}),
+        JobState.FAILED: frozenset({JobState.ACCEPTED}),
+        JobState.CANCELLED: frozenset({JobState.ACCEPTED}),
     }
 )
+
+SETTLED_FROM: Final = frozenset(
+    {JobState.ACCEPTED, JobState.PREPARED, JobState.SUBMITTING, JobState.COLLECTING}
+)
+"""Where a later round may end without anything to show for it; the job then is as it was before."""
 
 STATUS_WORDS: Final = MappingProxyType(
     {

@@ -43,6 +43,8 @@ class EventKind(StrEnum):
     JOB_FAILED = "job.failed"
     """Also by its time running out: then `error_code` says so."""
     JOB_CANCELLED = "job.cancelled"
+    JOB_SLOW = "job.slow"
+    """It goes on, and takes longer than nineteen of twenty others of its model did."""
 
 
 KIND_OF: Final = MappingProxyType(
@@ -67,6 +69,38 @@ class EndedJob(msgspec.Struct, frozen=True, kw_only=True):
     counts: Counts | None
     cost_micro_dollars: int | None
     error_code: str | None
+
+
+class SlowJob(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a job that takes long is told."""
+
+    id: str
+    org_id: str
+    state: JobState
+    model: str
+    line_count: int
+    created_at: float
+    slow_at: float
+    reason: str
+
+
+def slow_body_of(job: SlowJob) -> str:
+    """Return what is sent: what it waits for, and how long others did."""
+    event = {
+        "type": EventKind.JOB_SLOW,
+        "timestamp": _moment(job.slow_at),
+        "data": {
+            "request_id": job.id,
+            "org_id": job.org_id,
+            "status": STATUS_WORDS[job.state],
+            "model": job.model,
+            "created_at": _moment(job.created_at),
+            "slow_at": _moment(job.slow_at),
+            "total_count": job.line_count,
+            "reason": job.reason,
+        },
+    }
+    return msgspec.json.encode(event).decode()
 
 
 def body_of(job: EndedJob) -> str:

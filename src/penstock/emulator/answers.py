@@ -7,7 +7,7 @@ import orjson
 import pybase64
 
 from penstock.emulator.png import make_png
-from penstock.emulator.schema_instance import make_instance
+from penstock.emulator.schema_instance import make_instance, make_misfit
 from penstock.emulator.timestamps import rfc3339
 
 IMAGE_TOKENS: Final = 1120
@@ -17,17 +17,24 @@ CANDIDATES_MAX: Final = 8
 _IMAGE_SIDE_PIXELS: Final = 16
 _IMAGE_SIDE_PIXELS_MAX: Final = 4096
 _CHARACTERS_PER_TOKEN: Final = 4
+_HOSTILE_MEDIA: Final = b"<html><script>alert(document.domain)</script></html>"
 _ROLES: Final = frozenset({"user", "model", "function"})
 _STATUS_OF_CODE: Final = {
     400: ("Bad Request: ", "INVALID_ARGUMENT", "Request contains an invalid argument."),
     403: ("Forbidden: ", "PERMISSION_DENIED", "The caller does not have permission."),
+    401: ("Unauthorized: ", "UNAUTHENTICATED", "The request has no valid credentials."),
     404: ("Not Found: ", "NOT_FOUND", "The requested entity was not found."),
+    408: ("Request Timeout: ", "DEADLINE_EXCEEDED", "The request took too long."),
+    409: ("Conflict: ", "ABORTED", "The operation was aborted."),
+    413: ("Payload Too Large: ", "INVALID_ARGUMENT", "The request is too large."),
     429: (
         "RESOURCE_EXHAUSTED error occurred: ",
         "RESOURCE_EXHAUSTED",
         "Resource exhausted. Please try again later.",
     ),
+    499: ("Client Closed Request: ", "CANCELLED", "The operation was cancelled."),
     500: ("Internal Server Error: ", "INTERNAL", "Internal error encountered."),
+    501: ("Not Implemented: ", "UNIMPLEMENTED", "The operation is not implemented."),
     503: ("Service Unavailable: ", "UNAVAILABLE", "The model is overloaded."),
     504: ("Gateway Timeout: ", "DEADLINE_EXCEEDED", "Deadline expired."),
 }
@@ -91,6 +98,8 @@ class Answerer:
         config = config if isinstance(config, dict) else {}
         details = _prompt_tokens(request)
         prompt = sum(details.values())
+        if "error-response" in directives:
+            return Outcome("", _error(directives["error-response"]))
         if "block" in directives:
             response = _blocked(directives["block"] or "SAFETY")
             usage = Usage(prompt, 0, 0)
@@ -106,6 +115,8 @@ class Answerer:
         return Outcome("", response)
 
     def _refusal(self, request: object, directives: dict[str, str]) -> Outcome | None:
+        if directives.get("status"):
+            return Outcome(directives["status"], {})
         if "fail" in directives:
             code = directives["fail"]
             return _failed(int(code) if code.isdigit() else 500)
@@ -134,7 +145,7 @@ class Answerer:
         spent = 0
         for number in range(min(count, CANDIDATES_MAX)):
             key = digest if number == 0 else hashlib.sha256(digest + bytes([number])).digest()
-            text = _text(config, key)
+            text = _ordered_text(config, key, directives)
             allowed = None if budget is None else max(0, budget - thoughts)
             if "truncate" in directives:
                 allowed = _tokens(text) // 2
@@ -157,6 +168,9 @@ class Answerer:
             image = make_png(min(side, _IMAGE_SIDE_PIXELS_MAX), int.from_bytes(digest[:8]))
             data = pybase64.b64encode(image).decode()
             parts.append({"inlineData": {"data": data, "mimeType": "image/png"}})
+        if "inline" in directives:
+            data = pybase64.b64encode(_HOSTILE_MEDIA).decode()
+            parts.append({"inlineData": {"data": data, "mimeType": directives["inline"]}})
         content: Json = {"role": "model"}
         if parts:
             content["parts"] = parts
@@ -207,6 +221,13 @@ def _failed(code: int, message: str | None = None) -> Outcome:
     return Outcome(prefix + orjson.dumps(error).decode(), {})
 
 
+def _error(code: str) -> Json:
+    """An error in the place of the answer, in the envelope of a success."""
+    text = _failed(int(code) if code.isdigit() else 500).status
+    error: Json = orjson.loads(text[text.index("{") :])
+    return error
+
+
 def _blocked(reason: str) -> Json:
     return {
         "promptFeedback": {
@@ -222,11 +243,30 @@ def _stopped(directives: dict[str, str]) -> Json:
     return {"candidates": [{"content": {"role": "model"}, "finishReason": "STOP"}]}
 
 
-def _text(config: Json, digest: bytes) -> str:
-    """Prose of two to nine sentences, or a JSON text where the request asks for one."""
+def _ordered_text(config: Json, digest: bytes, directives: dict[str, str]) -> str:
+    """The text of an answer; a directive may have it break what the request asks for."""
+    if "invalid-output" in directives:
+        schema = _schema(config)
+        if isinstance(schema, dict):
+            misfit = make_misfit(schema, int.from_bytes(digest[:8]))
+            if misfit is not None:
+                return orjson.dumps(misfit).decode()
+    text = _text(config, digest)
+    if "invalid-output" in directives or "not-json" in directives:
+        return f"Here is the JSON that you asked for:\n```json\n{text}\n```"
+    return text
+
+
+def _schema(config: Json) -> object:
     schema = _member(config, "responseSchema", "response_schema")
     if schema is None:
         schema = _member(config, "responseJsonSchema", "response_json_schema")
+    return schema
+
+
+def _text(config: Json, digest: bytes) -> str:
+    """Prose of two to nine sentences, or a JSON text where the request asks for one."""
+    schema = _schema(config)
     mime = _member(config, "responseMimeType", "response_mime_type")
     if isinstance(schema, dict):
         instance = make_instance(schema, int.from_bytes(digest[:8]))

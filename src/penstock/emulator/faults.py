@@ -144,6 +144,7 @@ class Then(
     retype: bool = False
     incremental: bool = False
     partial: bool = False
+    cut: bool = False
     output: OutputFault | None = None
     share: float = 0.25
     row_bytes: int = 50_000_000

@@ -14,11 +14,13 @@ from typing import IO, Final, NamedTuple
 import orjson
 
 from penstock.emulator.answers import Answerer
+from penstock.emulator.database import Database
 from penstock.emulator.faults import Faults, Subject
 from penstock.emulator.growth import Growing
 from penstock.emulator.importer import Importer, ImportRefusal
 from penstock.emulator.job_record import Job, subject_of
 from penstock.emulator.objects import COPY_CHUNK_BYTES, Attributes, Incoming, ObjectStore
+from penstock.emulator.once import Once
 from penstock.emulator.output import RowLedger, RowOptions, RowWriter, Timeline, shuffled
 from penstock.emulator.settings import EmulatorSettings
 from penstock.emulator.spoiled_files import Files
@@ -53,8 +55,10 @@ class JobRun:
         faults: Faults,
         settings: EmulatorSettings,
         growing: Growing,
+        database: Database,
     ) -> None:
         self._growing = growing
+        self._once = Once(database, job.id)
         self._spoiler: Spoiler | None = None
         self._job = job
         self._store = store
@@ -85,7 +89,7 @@ class JobRun:
                 spoiler=self._spoiler,
             )
             answerer = Answerer(model=self._job.model, seed=self._settings.seed)
-            ledger = RowWriter(answerer, timeline, options).write(
+            ledger = RowWriter(answerer, timeline, options, self._once).write(
                 self.rows_path,
                 sources,
                 importer.lines,
@@ -182,6 +186,18 @@ class JobRun:
                 self._put((bucket, name), file.first_byte, file.end_byte, file.steps)
         if self._spoiler is not None:
             self._keep_witness(spoiler)
+
+    def export_early(self, directory: str, ledger: RowLedger, rows: int, *, cut: bool) -> None:
+        """Make the first `rows` rows visible while the job runs; `cut` halves the last of them.
+
+        One object, replaced by a longer one each time. No fault of the output strikes here, so that
+        those of the last export are where they were ordered.
+        """
+        bucket, prefix = split_uri(directory)
+        end = ledger.bytes_of(rows)
+        if cut:
+            end = (end + ledger.bytes_of(rows - 1)) // 2
+        self._put((bucket, f"{prefix}/predictions.jsonl"), 0, end)
 
     def _keep_witness(self, spoiler: Spoiler) -> None:
         """What each row was before it was spoiled, for those who check a client."""

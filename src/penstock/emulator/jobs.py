@@ -45,6 +45,7 @@ from penstock.emulator.job_record import (
 from penstock.emulator.job_run import Findings, JobRun, output_directory
 from penstock.emulator.log import EventLog
 from penstock.emulator.objects import ObjectStore
+from penstock.emulator.output import Timeline
 from penstock.emulator.refusals import StorageRefusal
 from penstock.emulator.settings import EmulatorSettings
 from penstock.emulator.timestamps import SECOND_US, EmulatorClock
@@ -56,6 +57,9 @@ CANCELLING_SECONDS: Final = 5.0
 # Google's documented limits; never divided, or real work would run into them at high speed.
 QUEUE_LIMIT_SECONDS: Final = 72 * 3600
 RUN_LIMIT_SECONDS: Final = 24 * 3600
+
+EARLY_EXPORTS_MAX: Final = 20
+"""How often about the output of a running job is replaced by a longer one."""
 
 _WORKERS: Final = 2
 _LOOK_SECONDS: Final = 0.01
@@ -286,7 +290,12 @@ class JobEngine:
     def _step_working(self, active: _Active, now_us: int) -> None:
         if active.work is None:
             active.run = JobRun(
-                active.job, self._store, self._faults, self._settings, self._growing
+                active.job,
+                self._store,
+                self._faults,
+                self._settings,
+                self._growing,
+                self._database,
             )
             active.work = self._pool.submit(active.run.work)
         self._show_progress(active, now_us)
@@ -305,12 +314,15 @@ class JobEngine:
         findings = _result(work)
         if findings.ledger is None or findings.timeline is None:
             return
-        rows = min(findings.timeline.rows_done(now_us), len(findings.ledger))
-        if rows > active.partial_rows and self._faults.peek("partial", None, subject_of(job)):
+        then = self._faults.peek("partial", None, subject_of(job))
+        if then is None:
+            return
+        rows = _rows_shown(then, findings.timeline, now_us)
+        if rows > active.partial_rows:
             active.partial_rows = rows
             try:
-                run.export(output_directory(job), findings.ledger, rows, 1)
-            except (ImportRefusal, StorageRefusal):
+                run.export_early(output_directory(job), findings.ledger, rows, cut=then.cut)
+            except StorageRefusal:
                 # The last export will meet the same refusal, and that one decides the job.
                 return
             job.output_directory = output_directory(job)
@@ -455,6 +467,15 @@ class JobEngine:
             "usage": job.usage,
             "error": job.error,
         }
+
+
+def _rows_shown(then: Then, timeline: Timeline, now_us: int) -> int:
+    """How many rows stand in the output of a running job, by order or by the clock."""
+    if then.rows is not None:
+        return round(timeline.rows * then.rows)
+    # Each generation is a whole copy, so that there are no more than so many.
+    step = max(1, timeline.rows // EARLY_EXPORTS_MAX)
+    return timeline.rows_done(now_us) // step * step
 
 
 def _due(ending: Ending, now_us: int) -> Ending | None:

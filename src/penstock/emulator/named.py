@@ -273,6 +273,14 @@ _OUTPUT: Final = (
         "the job has ended, but a shard grows `steps` times, each time that it is read",
         steps=Parameter(2, 1, 100),
     ),
+    Named(
+        "export-while-running",
+        "output",
+        "finished rows stand in the output while the job runs: the share `rows`, or as many as are"
+        " done by the clock; with `cut` the last one is half written",
+        lambda v: Then(partial=True, rows=v.get("rows"), cut=v["cut"]),
+        parameters={"rows": _WHEN_ALIVE, "cut": Parameter(usual=False)},
+    ),
 )
 _STORAGE: Final = (
     Named(

@@ -12,6 +12,7 @@ import orjson
 from penstock.emulator.answers import Answerer, Outcome
 from penstock.emulator.directives import find_directives, may_hold_directive
 from penstock.emulator.importer import LineIndex
+from penstock.emulator.once import Once
 from penstock.emulator.spoiling import Spoiler
 from penstock.emulator.timestamps import row_time
 
@@ -104,7 +105,9 @@ class RowWriter:
         answerer: Answerer,
         timeline: Timeline,
         options: RowOptions,
+        once: Once,
     ) -> None:
+        self._once = once
         self._answerer = answerer
         self._timeline = timeline
         self._options = options
@@ -141,7 +144,9 @@ class RowWriter:
         at_us = self._timeline.done_at_us(number)
         row: dict[str, Any] = orjson.loads(line)
         request = row.get("request")
-        directives = find_directives(request) if may_hold_directive(line) else {}
+        directives: dict[str, str] = {}
+        if may_hold_directive(line):
+            directives = self._once.resolve(request, find_directives(request))
         outcome = self._answerer.answer(request, directives, at_us)
         usage = outcome.response.get("usageMetadata")
         if usage is not None:

@@ -27,6 +27,12 @@ _WORDS: Final = (
     "copper",
     "lantern",
 )
+_OF_KIND: Final[tuple[tuple[str, object], ...]] = (
+    ("array", ["river"]),
+    ("string", "river"),
+    ("boolean", True),
+    ("object", {"river": "stone"}),
+)
 _FORMATS: Final = {
     "date-time": "2026-03-14T09:26:53Z",
     "date": "2026-03-14",
@@ -44,6 +50,23 @@ _FORMATS: Final = {
 def make_instance(schema: Schema, seed: int) -> object:
     """An instance of `schema`, the same for the same seed; plain JSON values."""
     return _Maker(schema, random.Random(seed)).make(schema, 0)
+
+
+def make_misfit(schema: Schema, seed: int) -> object:
+    """A value that does not fit `schema`, the same for the same seed; None if all may fit.
+
+    An object lacks its first required member; anything else is of another type.
+    """
+    maker = _Maker(schema, random.Random(seed))
+    kinds = maker.kinds(schema, 0)
+    required = schema.get("required")
+    if kinds == {"object"} and isinstance(required, list) and required:
+        made = maker.make(schema, 0)
+        if isinstance(made, dict):
+            return {name: value for name, value in made.items() if name != required[0]}
+    if kinds is None:
+        return None
+    return next((value for kind, value in _OF_KIND if kind not in kinds), None)
 
 
 class _Maker:
@@ -70,6 +93,26 @@ class _Maker:
         if kind == "boolean":
             return self._rng.random() < 0.5  # noqa: PLR2004 - a fair coin needs no name
         return None if kind == "null" else self._string(schema)
+
+    def kinds(self, schema: object, depth: int) -> set[str] | None:
+        """The types that a schema allows; None where it names none, or none that is sure."""
+        if not isinstance(schema, dict) or depth > _DEPTH_MAX:
+            return None
+        reference = schema.get("$ref", schema.get("ref"))
+        if isinstance(reference, str):
+            return self.kinds(self._target(reference), depth + 1)
+        declared = schema.get("type")
+        named = declared if isinstance(declared, list) else [declared]
+        found = {kind.lower() for kind in named if isinstance(kind, str)}
+        branches = schema.get("anyOf", schema.get("any_of", schema.get("oneOf")))
+        if not found and isinstance(branches, list):
+            each = [self.kinds(branch, depth + 1) for branch in branches]
+            if None in each:
+                return None
+            found = set().union(*(kinds for kinds in each if kinds))
+        if not found or "type_unspecified" in found:
+            return None
+        return found | ({"null"} if schema.get("nullable") is True else set())
 
     def _resolve(self, schema: Schema) -> Schema:
         """Follow `$ref`, merge `allOf`, choose a branch of `anyOf` or `oneOf`."""

@@ -49,6 +49,7 @@ from penstock.ingest.spot import (
     locate,
     values,
 )
+from penstock.ingest.traps import Traps
 
 JSON_SPACE: Final = b" \t\r"
 """White space that JSON knows, without the line feed that ends a line."""
@@ -116,10 +117,11 @@ def number_in_range(token: bytes) -> bool:
 
 
 class LineCheck:
-    """The rules for one line; stateless, one for all lines of all jobs."""
+    """The rules for one line, of one file: what its good lines hold bounds those after them."""
 
     def __init__(self, limits: Limits, files: FileRule = ANY_FILE) -> None:
         self._files = files
+        self._traps = Traps(limits)
         self._depth_max = min(limits.json_depth_max, PARSER_DEPTH_MAX)
         self._objects_max = limits.provider_depth_max
         self._values_max = limits.line_values_max
@@ -146,21 +148,33 @@ class LineCheck:
             )
         except ValueError:
             return False
-        return _is_well_shaped(value) and self._is_within(value)
+        if not _is_well_shaped(value) or not self._is_within(value):
+            return False
+        return self._traps.judge(value["request"]) is None
 
     def is_bad(self, line: bytes) -> bool:
         """Tell exactly whether the line would be refused."""
         return self._judge(line) is not None
 
-    def problem(self, line: bytes, number: int, offset: int) -> Problem | None:
+    def problem(
+        self, line: bytes, number: int, offset: int, *, is_placed: bool = True
+    ) -> Problem | None:
         """Return what is wrong with a line that is not blank, None if nothing is.
 
         `line` comes without its line feed; `number` counts from 1; `offset` is the line's first
-        byte in the stored input.
+        byte in the stored input. Unless it `is_placed`, the place in the line is not searched.
         """
         verdict = self._judge(line)
         if verdict is None:
             return None
+        if not is_placed:
+            return Problem(
+                code=verdict.code,
+                message=verdict.message,
+                hint=verdict.hint,
+                line=number,
+                offset=offset,
+            )
         at, keys = self._place(line, verdict)
         return Problem(
             code=verdict.code,
@@ -233,7 +247,8 @@ class LineCheck:
                 "a member stands twice in one object",
                 hint="Send each member once; which one counts would be a guess.",
             )
-        return _misshapen(line) or stray_file(tree["request"], self._files)
+        found = _misshapen(line) or stray_file(tree["request"], self._files)
+        return found or self._traps.judge(tree["request"])
 
     def _outsized(self, line: bytes, outline: bytes) -> Verdict | None:
         """Judge what sound JSON can have too much of."""

@@ -15,10 +15,12 @@ import msgspec
 
 from penstock.core.files import ANY_FILE, FileRule
 from penstock.core.limits import Limits
+from penstock.errors import Problem
 from penstock.ingest.body import Body
 from penstock.ingest.decode import Base64, JsonString
 from penstock.ingest.jsonl import JsonlIntake, Tally
 from penstock.ingest.sink import Sink
+from penstock.ingest.treatment import STRICT, Report, Treatment
 
 LEAD_BYTES_MAX: Final = 4_096
 """White space held back until raw and base64 can be told apart; with more it is raw."""
@@ -50,6 +52,12 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     line_count: int
     input_bytes: int
     sha256: str
+    problem_count: int = 0
+    """Bad lines among them: those that were put aside, or that a trial found."""
+    problems: tuple[Problem, ...] = ()
+    """The first of them."""
+    report: Report | None = None
+    """Of a trial."""
 
     @property
     def is_elsewhere(self) -> bool:
@@ -64,6 +72,9 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
             line_count=tally.line_count,
             input_bytes=tally.input_bytes,
             sha256=tally.sha256,
+            problem_count=tally.problem_count,
+            problems=tally.problems,
+            report=tally.report,
         )
 
 
@@ -159,8 +170,14 @@ class Intake:
     The sink is called from within `feed` and `finish`.
     """
 
-    def __init__(self, limits: Limits, sink: Sink, files: FileRule = ANY_FILE) -> None:
-        self._jsonl = JsonlIntake(limits, sink, files)
+    def __init__(
+        self,
+        limits: Limits,
+        sink: Sink,
+        files: FileRule = ANY_FILE,
+        treatment: Treatment = STRICT,
+    ) -> None:
+        self._jsonl = JsonlIntake(limits, sink, files, treatment)
         self._body = Body(limits, open_input=self._open_input)
 
     def feed(self, chunk: bytes) -> None:

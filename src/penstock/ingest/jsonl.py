@@ -20,7 +20,11 @@ from penstock.core.limits import Limits
 from penstock.errors import InvalidInput, Problem, TooLarge
 from penstock.ingest.check import JSON_SPACE, UTF8_BOM, LineCheck
 from penstock.ingest.index import pack_rows
+from penstock.ingest.problems import pack_problem
 from penstock.ingest.sink import Sink
+from penstock.ingest.spot import SEARCHED_BYTES
+from penstock.ingest.survey import Survey
+from penstock.ingest.treatment import STRICT, Report, Treatment
 
 BLOCK_BYTES: Final = 262_144
 """Bytes written and checked at once."""
@@ -31,6 +35,9 @@ BLANK_FACTOR_MAX: Final = 2
 INDEX_ROWS: Final = 8_192
 """Index rows collected before they are written."""
 
+SEARCHED_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Of bad lines walked to name a place, in all; further ones are named by their line only."""
+
 _BLANK: Final = b" \t\r\n"
 
 
@@ -40,6 +47,9 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True):
     line_count: int
     input_bytes: int
     sha256: str
+    problem_count: int = 0
+    problems: tuple[Problem, ...] = ()
+    report: Report | None = None
 
 
 class JsonlIntake:
@@ -47,10 +57,19 @@ class JsonlIntake:
 
     The sink gets the bytes to store, `BLOCK_BYTES` each but the last, and packed rows, one for each
     request line. After the first bad line it is not called again: the input is refused, only the
-    other bad lines are of interest.
+    other bad lines are of interest. Where bad lines are put aside it is, and gets each problem.
     """
 
-    def __init__(self, limits: Limits, sink: Sink, files: FileRule = ANY_FILE) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        sink: Sink,
+        files: FileRule = ANY_FILE,
+        treatment: Treatment = STRICT,
+    ) -> None:
+        self._treatment = treatment
+        self._survey = Survey() if treatment.is_trial else None
+        self._searched_bytes = 0
         self._limits = limits
         self._check = LineCheck(limits, files)
         self._sink = sink
@@ -97,7 +116,7 @@ class JsonlIntake:
         self._flush()
         if self._line_start_bytes:
             self._check_lines(b"".join(self._line_start))
-        if self._problems_total:
+        if self._is_refused:
             raise self._refusal()
         if not self._line_count:
             raise InvalidInput(
@@ -110,7 +129,23 @@ class JsonlIntake:
             line_count=self._line_count,
             input_bytes=self._input_bytes,
             sha256=self._sink.sha256(),
+            problem_count=self._problems_total,
+            problems=tuple(self._problems),
+            report=None if self._survey is None else self._survey.report(),
         )
+
+    @property
+    def _is_lost(self) -> bool:
+        """Whether nothing that comes from here on is kept."""
+        treatment = self._treatment
+        return self._problems_total > 0 and not (treatment.puts_aside or treatment.is_trial)
+
+    @property
+    def _is_refused(self) -> bool:
+        """Whether the bad lines refuse the file; a file without a good one is always refused."""
+        if self._treatment.is_trial:
+            return False
+        return self._is_lost or 0 < self._problems_total == self._line_count
 
     def _take(self, data: bytes) -> None:
         room = self._limits.job_bytes_max - self._input_bytes
@@ -162,7 +197,7 @@ class JsonlIntake:
         self._pieces_bytes = 0
         if not block:
             return
-        if not self._problems_total:
+        if not self._is_lost:
             self._sink.write(block)
         end = block.rfind(b"\n") + 1
         if end:
@@ -200,6 +235,9 @@ class JsonlIntake:
 
     def _count_good(self, lines: list[bytes]) -> None:
         """Count lines that are requests as they stand, without a step of Python for each."""
+        if self._survey is not None:
+            for number, line in enumerate(lines, start=self._line_number + 1):
+                self._survey.take(line, number)
         self._line_number += len(lines)
         self._line_count += len(lines)
         if self._line_count > self._limits.job_lines_max:
@@ -207,7 +245,7 @@ class JsonlIntake:
         lengths = list(map(len, lines))
         offsets = list(accumulate((length + 1 for length in lengths), initial=self._checked_bytes))
         self._checked_bytes = offsets.pop()
-        if not self._problems_total:
+        if not self._is_lost:
             self._rows.extend(zip(offsets, lengths, strict=True))
 
     def _take_line(self, raw: bytes) -> None:
@@ -219,27 +257,47 @@ class JsonlIntake:
             self._count_line(line)
             if not self._check.is_plainly_good(line):
                 self._check_line(line)
+            elif self._survey is not None:
+                self._survey.take(line, self._line_number)
         self._checked_bytes += len(raw) + 1
 
     def _count_line(self, line: bytes) -> None:
         self._line_count += 1
         if self._line_count > self._limits.job_lines_max:
             raise self._too_many()
-        if not self._problems_total:
+        if not self._is_lost:
             self._rows.append((self._checked_bytes, len(line)))
 
     def _check_line(self, line: bytes) -> None:
         # Words cost time and memory; beyond the reported lines only the count is wanted.
-        if len(self._problems) >= self._limits.problems_reported_max:
+        is_listed = len(self._problems) < self._limits.problems_reported_max
+        if not is_listed and not self._treatment.puts_aside:
             self._problems_total += self._check.is_bad(line)
             return
-        problem = self._check.problem(line, self._line_number, self._checked_bytes)
-        if problem:
+        problem = self._check.problem(
+            line,
+            self._line_number,
+            self._checked_bytes,
+            is_placed=self._searched_bytes < SEARCHED_BYTES_MAX,
+        )
+        if problem is None:
+            if self._survey is not None:
+                self._survey.take(line, self._line_number)
+            return
+        self._searched_bytes += min(len(line), SEARCHED_BYTES)
+        self._problems_total += 1
+        if is_listed:
             self._problems.append(problem)
-            self._problems_total += 1
+        if self._treatment.puts_aside:
+            self._put_aside(problem)
+
+    def _put_aside(self, problem: Problem) -> None:
+        if self._problems_total > self._limits.quarantine_lines_max:
+            raise self._too_many_problems()
+        self._sink.write_problem(pack_problem(self._line_count, problem))
 
     def _write_rows(self) -> None:
-        if self._rows and not self._problems_total:
+        if self._rows and not self._is_lost:
             self._sink.write_index(pack_rows(self._rows))
         self._rows.clear()
 
@@ -250,6 +308,17 @@ class JsonlIntake:
             "blank ones.",
             code="too_many_lines",
             hint="Split it into several jobs (limit job_lines_max).",
+        )
+
+    def _too_many_problems(self) -> InvalidInput:
+        most = self._limits.quarantine_lines_max
+        return InvalidInput(
+            f"More than {most} lines are invalid, which is the most that is put aside.",
+            code="too_many_problems",
+            hint="Mend what the listed lines have in common (limit quarantine_lines_max); nothing "
+            "was stored.",
+            problems=self._problems,
+            problems_total=self._problems_total,
         )
 
     def _too_long(self, number: int, offset: int) -> TooLarge:

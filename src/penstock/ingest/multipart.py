@@ -17,6 +17,7 @@ from penstock.ingest.blocks import Blocks
 from penstock.ingest.intake import Accepted, Envelope, RawOrBase64
 from penstock.ingest.jsonl import JsonlIntake
 from penstock.ingest.sink import Sink
+from penstock.ingest.treatment import STRICT, Treatment
 
 BOUNDARY_BYTES_MAX: Final = 70
 """RFC 2046 5.1.1."""
@@ -50,6 +51,7 @@ class MultipartIntake:
         envelope: Envelope,
         sink: Sink,
         files: FileRule = ANY_FILE,
+        treatment: Treatment = STRICT,
     ) -> None:
         if not 1 <= len(boundary) <= BOUNDARY_BYTES_MAX:
             _refuse(
@@ -58,7 +60,7 @@ class MultipartIntake:
                 f"{BOUNDARY_BYTES_MAX}",
             )
         self._outside_bytes_max = limits.envelope_bytes_max
-        self._jsonl = JsonlIntake(limits, sink, files)
+        self._jsonl = JsonlIntake(limits, sink, files, treatment)
         self._content = RawOrBase64(self._jsonl)
         self._blocks = Blocks(self._take)
         self._fields: dict[str, str] = {**envelope.payload}

@@ -5,6 +5,7 @@ from penstock.core.limits import Limits
 from penstock.ingest.intake import Accepted, Envelope
 from penstock.ingest.jsonl import JsonlIntake
 from penstock.ingest.sink import Sink
+from penstock.ingest.treatment import STRICT, Treatment
 
 
 class RawIntake:
@@ -16,9 +17,10 @@ class RawIntake:
         envelope: Envelope,
         sink: Sink,
         files: FileRule = ANY_FILE,
+        treatment: Treatment = STRICT,
     ) -> None:
         self._envelope = envelope
-        self._jsonl = JsonlIntake(limits, sink, files)
+        self._jsonl = JsonlIntake(limits, sink, files, treatment)
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes; raises what `JsonlIntake.feed` raises."""

@@ -18,6 +18,10 @@ class Sink(Protocol):
         """Append packed rows (`penstock.ingest.index`)."""
         ...
 
+    def write_problem(self, row: bytes) -> None:
+        """Append what is wrong with a line that is put aside (`penstock.ingest.problems`)."""
+        ...
+
     def sha256(self) -> str:
         """Return the SHA-256 of everything written, in hexadecimal; called once, at the end."""
         ...

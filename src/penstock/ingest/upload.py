@@ -13,6 +13,7 @@ from penstock.ingest.intake import BodyIntake, Envelope, Intake
 from penstock.ingest.multipart import MultipartIntake
 from penstock.ingest.raw import RawIntake
 from penstock.ingest.sink import Sink
+from penstock.ingest.treatment import STRICT, Treatment
 
 
 class Form(enum.Enum):
@@ -36,6 +37,8 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
 
     envelope: Envelope
     """What the query and the headers say; the JSON form says all of it in the body."""
+
+    treatment: Treatment = STRICT
 
     def check_length(self, limits: Limits) -> None:
         """Raise `TooLarge` when no good input can need the declared length.
@@ -71,9 +74,11 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
         """Return what takes the body; raises `InvalidRequest` for a bad boundary."""
         intake: BodyIntake
         if self.form is Form.JSONL:
-            intake = RawIntake(limits, self.envelope, sink, files)
+            intake = RawIntake(limits, self.envelope, sink, files, self.treatment)
         elif self.form is Form.MULTIPART:
-            intake = MultipartIntake(limits, self.boundary, self.envelope, sink, files)
+            intake = MultipartIntake(
+                limits, self.boundary, self.envelope, sink, files, self.treatment
+            )
         else:
-            intake = Intake(limits, sink, files)
+            intake = Intake(limits, sink, files, self.treatment)
         return intake if self.encoding is None else Decompressing(intake, self.encoding, limits)

@@ -7,29 +7,31 @@ again for `collect_seconds`; then the rest is delivered, and every line that lac
 
 import asyncio
 import logging
-import re
 from typing import Final
 
 import msgspec
 
-from penstock.blobs.spool import INPUT, INPUT_INDEX
 from penstock.core.job import Job, JobId, StopReason
+from penstock.core.line import LineOutcome
+from penstock.core.quotas import day_of
 from penstock.core.state import JobState
 from penstock.errors import BlobError, ProviderError, Unavailable
 from penstock.fault import fault
+from penstock.lifecycle.again import conclude
 from penstock.lifecycle.collector import Collected, Conclude
+from penstock.lifecycle.ending import summary_of, with_output
+from penstock.lifecycle.exported import output_files
 from penstock.lifecycle.gather import Files, Gather
+from penstock.lifecycle.job_files import files_of
+from penstock.lifecycle.join import join
 from penstock.lifecycle.merge import Merged, Missing
+from penstock.lifecycle.peek import forget_look
 from penstock.lifecycle.ports import Backoff, Ports
 from penstock.lifecycle.stop import finish_of
 from penstock.providers.provider import ENDED_WITH_OUTPUT
 from penstock.store.jobs import Finish
 
 _log = logging.getLogger(__name__)
-
-_OUTPUT_FILE: Final = re.compile(r"predictions(\.jsonl(-\d+-of-\d+)?|_\d+\.jsonl)\Z")
-"""The provider's output files; `incremental_predictions.jsonl` repeats rows and is ignored."""
-
 
 _UNREADABLE: Final = "provider_output_unreadable"
 
@@ -48,6 +50,11 @@ class _GivenUp(msgspec.Struct, frozen=True):
 
 async def collect(ports: Ports, job_id: JobId) -> None:
     """Move the job from COLLECTING to its terminal state."""
+    await _collect_until_done(ports, job_id)
+    await forget_look(ports, job_id)
+
+
+async def _collect_until_done(ports: Ports, job_id: JobId) -> None:
     backoff = Backoff(ports.timing.retry_seconds_min, ports.timing.retry_seconds_max)
     begun_at = ports.clock.now()
     while True:
@@ -78,7 +85,7 @@ async def _give_up(ports: Ports, job: Job, why: str) -> None:
         else:
             return
     # Our own files are out of reach, so there is nothing to put the lines into.
-    await ports.jobs.finish(job.id, ports.clock.now(), _unreadable(last))
+    await _end_without(ports, job, _unreadable(last))
 
 
 async def _readable(ports: Ports, job: Job) -> list[str]:
@@ -104,22 +111,17 @@ async def _readable(ports: Ports, job: Job) -> list[str]:
 
 
 async def _collect(ports: Ports, job: Job, given_up: _GivenUp | None = None) -> None:
-    async with (
-        ports.blobs.local(job.id, INPUT) as input_path,
-        ports.blobs.local(job.id, INPUT_INDEX) as index_path,
-    ):
-        files = Files(
-            spool=ports.spool, blobs=ports.blobs, input_path=input_path, index_path=index_path
-        )
+    if job.waits_for_shards:
+        await join(ports, job)
+        return
+    async with files_of(ports, job) as files:
         await _collect_with(ports, job, files, given_up)
 
 
 async def _collect_with(ports: Ports, job: Job, files: Files, given_up: _GivenUp | None) -> None:
-    price = ports.model(job).price
+    price = ports.model(job).price_on(day_of(job.created_at))
     # In a thread, as all that opens files: a busy disk may take its time.
-    gather = await asyncio.to_thread(
-        Gather, files, job.id, job.input_bytes, price, ports.collectors
-    )
+    gather = await asyncio.to_thread(Gather, files, job, price, ports.collectors)
     async with gather:
         for name in await _names(ports, job) if given_up is None else given_up.names:
             await _read(ports, name, gather)
@@ -134,21 +136,27 @@ async def _collect_with(ports: Ports, job: Job, files: Files, given_up: _GivenUp
         await gather.commit()
         fault("collect.finalised")
     if collected.merged is None:
-        await ports.jobs.finish(job.id, ports.clock.now(), _without_output(ports, job))
+        await _end_without(ports, job, _without_output(ports, job))
         return
     await _report(ports, job, collected)
     ended = _ended(ports, job, collected.merged, given_up)
-    finish = _finish(ended, collected.merged, gather.output_name)
-    if not await ports.jobs.finish(job.id, ports.clock.now(), finish):
-        await _remove(ports, job.id, gather.output_name)
+    finish = with_output(ended, collected.merged, gather.output_name, gather.index_name)
+    if not await conclude(ports, job, finish):
+        await _remove(ports, job.id, gather)
 
 
-async def _remove(ports: Ports, job_id: JobId, output_name: str) -> None:
+async def _end_without(ports: Ports, job: Job, finish: Finish) -> None:
+    """End the job, or only this round of it, without an output."""
+    await ports.jobs.finish(job.id, ports.clock.now(), finish, only_attempt=job.attempt)
+
+
+async def _remove(ports: Ports, job_id: JobId, gather: Gather) -> None:
     """Remove an output that came too late."""
     job = await ports.job(job_id)
     # A commit that was repeated after an unclear answer says the same as one that came too late.
-    if job.output_name != output_name:
-        await ports.blobs.remove(job_id, output_name)
+    if job.output_name != gather.output_name:
+        await ports.blobs.remove(job_id, gather.output_name)
+        await ports.blobs.remove(job_id, gather.index_name)
 
 
 async def _names(ports: Ports, job: Job) -> list[str]:
@@ -159,11 +167,7 @@ async def _names(ports: Ports, job: Job) -> list[str]:
             raise BlobError("The provider calls the job succeeded, but names no output folder.")
         return []
     folder = job.provider_output.removeprefix(root).rstrip("/") + "/"
-    names = [
-        name
-        for name in await ports.bucket.list(folder)
-        if _OUTPUT_FILE.match(name.rsplit("/", 1)[-1])
-    ]
+    names = output_files(await ports.bucket.list(folder))
     if not names and job.provider_state in ENDED_WITH_OUTPUT:
         raise BlobError(f"The provider calls the job succeeded, but {folder} holds no output.")
     fault("collect.listed")
@@ -191,9 +195,24 @@ def _missing(job: Job, given_up: _GivenUp | None) -> Missing:
         # The record says what kept us from it; that names the operator's bucket, and is said once.
         return Missing(code=_UNREADABLE, message="The provider's output could not be read.")
     if job.stop_reason is StopReason.CANCELLED:
-        return Missing(code="cancelled", message="The job was cancelled before this line was done.")
+        return Missing(
+            outcome=LineOutcome.CANCELLED,
+            code="cancelled",
+            message="The job was cancelled before this line was done.",
+        )
     if job.stop_reason is not None or job.provider_state == "JOB_STATE_EXPIRED":
-        return Missing(code="expired", message="The job's time ended before this line was done.")
+        return Missing(
+            outcome=LineOutcome.EXPIRED,
+            code="expired",
+            message="The job's time ended before this line was done.",
+        )
+    if job.provider_state == "JOB_STATE_CANCELLED":
+        # Nobody here asked for it: the provider's own limit of 24 hours, or a hand in its console.
+        return Missing(
+            outcome=LineOutcome.CANCELLED,
+            code="cancelled",
+            message="The provider cancelled the job before this line was done.",
+        )
     return Missing(code="missing_row", message="The provider gave no row for this line.")
 
 
@@ -212,27 +231,7 @@ def _ended(ports: Ports, job: Job, merged: Merged, given_up: _GivenUp | None) ->
         return _without_output(ports, job)
     if given_up is not None and merged.counts.failed == job.line_count:
         return _unreadable(given_up.why)
-    return Finish(state=JobState.SUCCEEDED, detail=_summary(merged))
-
-
-def _finish(ended: Finish, merged: Merged, output_name: str) -> Finish:
-    return Finish(
-        state=ended.state,
-        detail=ended.detail,
-        error_code=ended.error_code,
-        error_message=ended.error_message,
-        counts=merged.counts,
-        cost_micro_dollars=merged.cost_micro_dollars,
-        output_bytes=merged.output_bytes,
-        output_sha256=merged.output_sha256,
-        output_name=output_name,
-    )
-
-
-def _summary(merged: Merged) -> str:
-    if merged.counts.failed == 0:
-        return "All lines were answered."
-    return f"{merged.counts.failed} lines failed; their status says why."
+    return Finish(state=JobState.SUCCEEDED, detail=summary_of(merged))
 
 
 def _without_output(ports: Ports, job: Job) -> Finish:

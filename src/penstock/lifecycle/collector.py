@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from functools import partial
 from operator import itemgetter
 from struct import Struct
 from typing import IO, Final
@@ -19,10 +20,12 @@ import msgspec
 
 from penstock.core.line import LineKey
 from penstock.core.models import Price
-from penstock.errors import StorageFull
+from penstock.core.options import Selection
+from penstock.errors import Problem, StorageFull
 from penstock.lifecycle.behind import Behind
 from penstock.lifecycle.merge import Merge, Merged, Missing
-from penstock.lifecycle.rows import Lines, Reader
+from penstock.lifecycle.rows import Ending, Lines, Reader
+from penstock.lifecycle.sent import Base, Sent, what_was_sent
 from penstock.lifecycle.shards import Segment, Shards
 from penstock.lifecycle.totals import Sums, Totals
 
@@ -46,9 +49,27 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 
     tag: str
     price: Price | None
+    round: int
+    first_line: int
+    """Of the input; a shard has some of its lines."""
+    last_line: int
     scratch: int
     input: int
     index: int
+    twins: int | None = None
+    base_output: int | None = None
+    """What the round before wrote, and the row index of it."""
+    base_index: int | None = None
+    selection: Selection | None = None
+    """Which of its lines were sent again."""
+    problems: dict[int, Problem] = {}
+    """Of lines that were put aside; there are few."""
+
+    @property
+    def files(self) -> list[int]:
+        """The descriptors that are read."""
+        more = (self.twins, self.base_output, self.base_index)
+        return [self.scratch, self.input, self.index, *(one for one in more if one is not None)]
 
 
 class Numbered(msgspec.Struct, frozen=True, tag=True):
@@ -67,6 +88,8 @@ class Read(msgspec.Struct, frozen=True, tag=True):
 
     sums: Sums
     strangers: int
+    endings: dict[int, Ending]
+    """The classes of answers that it met."""
 
 
 class Conclude(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -100,6 +123,8 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
 
     task: Task
     output: int
+    output_index: int
+    """Where the row index of the output goes."""
     found: list[int]
     """One file of records per process."""
     mine: int
@@ -116,11 +141,19 @@ ANSWER: Final = msgspec.json.Decoder(Answer)
 class Collector:
     """Reads rows and concludes."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, mine: int = 0) -> None:
+        """Take the number of this process among those that read rows."""
         self._task = task
-        self._lines = Lines(task.input, task.index)
         self._totals = Totals(task.price)
-        self._reader = Reader(LineKey(task.tag), self._lines, self._totals)
+        self._sent = sent_of(task)
+        self.lines = self._sent.lines
+        self._reader = Reader(
+            LineKey(task.tag),
+            self.lines,
+            self._totals,
+            flags=self._sent.flags,
+            mine=mine,
+        )
 
     def read(self, segment: Segment) -> bytes:
         """Return the records of a segment."""
@@ -129,25 +162,48 @@ class Collector:
 
     def so_far(self) -> Read:
         """Return what was read beside the records."""
-        return Read(self._totals.sums, self._reader.strangers)
+        return Read(self._totals.sums, self._reader.strangers, self._reader.endings)
 
     def conclude(
-        self, told: Conclude, records: Iterable[bytes], write: Callable[[bytes], object]
+        self,
+        told: Conclude,
+        records: Iterable[bytes],
+        write: Callable[[bytes], object],
+        write_index: Callable[[bytes], object],
     ) -> Collected:
-        """Put the records in their places and write the output."""
+        """Put the records in their places, write the output and its row index."""
         totals = Totals(self._task.price)
         strangers = 0
+        endings: dict[int, Ending] = {}
         for read in told.reads:
             totals.join(read.sums)
             strangers += read.strangers
-        shards = Shards(self._task.scratch, self._lines.count, totals)
+            endings |= read.endings
+        shards = Shards(self._task.scratch, self._sent, totals, endings)
         for some in records:
             shards.put(some)
         merged = None
         if shards.rows or not told.only_with_rows:
-            merge = Merge(shards, totals, told.missing, told.now)
-            merged = merge.write(self._lines, self._task.scratch, write)
+            merge = Merge(shards, totals, told.missing, told.now, self._task.round)
+            merged = merge.write(write)
+            for piece in merge.index.pieces():
+                write_index(piece)
         return Collected(duplicates=shards.duplicates, strangers=strangers, merged=merged)
+
+
+def sent_of(task: Task) -> Sent:
+    """Return what is known of the lines before any row."""
+    lines = Lines(task.input, task.index, range(task.first_line, task.last_line + 1))
+    base = None
+    if task.base_output is not None and task.base_index is not None:
+        base = Base(task.base_output, task.base_index, lines.numbers)
+    return what_was_sent(
+        lines,
+        twins=task.twins,
+        problems=task.problems,
+        base=base,
+        selection=task.selection,
+    )
 
 
 def main() -> None:
@@ -159,11 +215,11 @@ def main() -> None:
 def serve(orders: IO[bytes], answers: IO[bytes]) -> None:
     """Do what the orders say, one JSON object a line, until they end."""
     setup = SETUP.decode(orders.readline())
-    collector = Collector(setup.task)
+    collector = Collector(setup.task, setup.mine)
     found = setup.found[setup.mine]
     if setup.mine == len(setup.found) - 1:
         # Not the first, which can begin to read rows meanwhile.
-        read_ahead(setup.task.input)
+        read_ahead(setup.task.input, *collector.lines.span())
     for line in orders:
         order = ORDER.decode(line)
         try:
@@ -183,7 +239,12 @@ def _answer(collector: Collector, order: Pause | Conclude, setup: Setup) -> Read
         return collector.so_far()
     numbered = heapq.merge(*(_records(found) for found in setup.found), key=itemgetter(0))
     with closing(Output(setup.output)) as output:
-        return collector.conclude(order, (records for _, records in numbered), output.write)
+        return collector.conclude(
+            order,
+            (records for _, records in numbered),
+            output.write,
+            partial(write_all, setup.output_index),
+        )
 
 
 def _records(found: int) -> Iterator[tuple[int, bytes]]:
@@ -239,10 +300,10 @@ def _full(error: OSError) -> StorageFull:
     return StorageFull(f"The server could not write: {error.strerror}.")
 
 
-def read_ahead(descriptor: int, advise: Advise | None = _ADVISE) -> None:
-    """Have the system read a whole file, in its order; rows then ask for its lines in any order.
+def read_ahead(descriptor: int, offset: int, size: int, advise: Advise | None = _ADVISE) -> None:
+    """Have the system read a part of a file, in its order; rows then ask for its lines in any.
 
     A line that is not in memory costs a read of its own, 0.1 ms on a fast disk.
     """
     if advise is not None:
-        advise(descriptor, 0, 0, _WILL_NEED)
+        advise(descriptor, offset, size, _WILL_NEED)

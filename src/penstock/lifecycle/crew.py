@@ -49,9 +49,12 @@ class Crew:
 
     @classmethod
     async def hire(
-        cls, task: Task, output: int, found: list[int], program: str = sys.executable
+        cls, task: Task, outputs: tuple[int, int], found: list[int], program: str = sys.executable
     ) -> "Crew":
-        """Start a process for each file of records; raise `Unavailable` if there can be none."""
+        """Start a process for each file of records; raise `Unavailable` if there can be none.
+
+        `outputs` are the descriptors of the output and of its row index.
+        """
         crew = cls([])
         environment = {
             # The modules that this process uses, and no variable that could be a secret.
@@ -66,10 +69,12 @@ class Crew:
                     stdin=PIPE,
                     stdout=PIPE,
                     env=environment,
-                    pass_fds=(task.scratch, task.input, task.index, output, *found),
+                    pass_fds=(*task.files, *outputs, *found),
                 )
                 crew._processes.append(process)
-                _tell(process, Setup(task=task, output=output, found=found, mine=mine))
+                output, index = outputs
+                setup = Setup(task=task, output=output, output_index=index, found=found, mine=mine)
+                _tell(process, setup)
         except OSError as error:
             await crew.dismiss()
             raise Unavailable(f"No process could be started: {error.strerror}.") from error

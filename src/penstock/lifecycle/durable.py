@@ -213,7 +213,7 @@ class Engine:
             self._running.add(name)
             self._stranded.discard(name)
             try:
-                await self._steps(phase, JobId(job_id), run)
+                await self._steps(phase, JobId(job_id))
             finally:
                 self._running.discard(name)
 
@@ -223,7 +223,7 @@ class Engine:
         )(workflow)
         return decorated
 
-    async def _steps(self, phase: Phase, job_id: JobId, run: int) -> None:
+    async def _steps(self, phase: Phase, job_id: JobId) -> None:
         for step in STEPS[phase]:
             await DBOS.run_step_async(
                 {"name": step.__name__}, self._in_turn, phase, step, str(job_id)
@@ -231,7 +231,8 @@ class Engine:
         following = await DBOS.run_step_async({"name": "following"}, self._following, str(job_id))
         if following is not None and following != phase.value:
             job = await self._until_it_answers(lambda: self._ports.job(job_id))
-            await self.start(Phase(following), job_id, run, job.org_id, job.priority)
+            # Not this workflow's run: another round has one of its own.
+            await self.start(Phase(following), job_id, job.run, job.org_id, job.priority)
 
     async def _in_turn(self, phase: Phase, step: Step, job_id: str) -> None:
         """Run one step, in its turn where there are turns."""

@@ -7,6 +7,7 @@ starting one costs more than to read a few megabytes, and a gigabyte would hold 
 import asyncio
 import os
 from asyncio import Semaphore
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -20,10 +21,12 @@ from penstock.blobs.part import Part
 from penstock.blobs.spool import OUTPUT, Spool
 from penstock.blobs.store import Blobs
 from penstock.blobs.threads import in_thread
-from penstock.core.job import JobId, tag_of
+from penstock.core.job import Job
 from penstock.core.models import Price
+from penstock.ingest.problems import read_problems
 from penstock.lifecycle.collector import Collected, Collector, Conclude, Task
 from penstock.lifecycle.crew import PROCESSES, Crew
+from penstock.lifecycle.merge import over_rounds
 from penstock.lifecycle.shards import Inflow, Segment
 
 PROCESS_BYTES_MIN: Final = 4 * 1024 * 1024
@@ -38,30 +41,74 @@ class Files(msgspec.Struct, frozen=True, kw_only=True):
     blobs: Blobs
     """For the output."""
     input_path: Path
+    """Of a shard: its parent's, as the index."""
     index_path: Path
+    twins_path: Path | None = None
+    """Where lines were not sent because others have the same request; of the job's lines only."""
+    problems_path: Path | None = None
+    """Where lines were put aside."""
+    base_output_path: Path | None = None
+    """In a later round: what the one before wrote, of the job's lines or of all of the input."""
+    base_index_path: Path | None = None
+
+
+def task_of(
+    files: Files, job: Job, price: Price | None, scratch: int, opened: Callable[[Path], int]
+) -> Task:
+    """Return what is the same for all of a job; `opened` opens a file and sees to its end."""
+
+    def opened_if(path: Path | None) -> int | None:
+        return None if path is None else opened(path)
+
+    lines = job.line_range
+    return Task(
+        tag=job.line_tag,
+        price=price,
+        round=job.round,
+        first_line=lines.start,
+        last_line=lines.stop - 1,
+        scratch=scratch,
+        input=opened(files.input_path),
+        index=opened(files.index_path),
+        twins=opened_if(files.twins_path),
+        base_output=opened_if(files.base_output_path),
+        base_index=opened_if(files.base_index_path),
+        selection=job.selection,
+        problems={} if files.problems_path is None else read_problems(files.problems_path),
+    )
 
 
 class Gather:
     """The rows of one job, from their arrival to the output."""
 
     def __init__(
-        self, files: Files, job_id: JobId, input_bytes: int, price: Price | None, slots: Semaphore
+        self,
+        files: Files,
+        job: Job,
+        price: Price | None,
+        slots: Semaphore,
+        kind: str = "output",
     ) -> None:
-        """Take a semaphore that bounds how many jobs have processes at once."""
+        """Take a semaphore that bounds how many jobs have processes at once.
+
+        The names of what is written begin with its kind.
+        """
         self._given = files
         self._spool = files.spool
-        self._job_id = job_id
+        self._job = job
         # Of this run alone: one that was frozen must not replace what another one delivered.
-        self.output_name = f"output-{token_hex(4)}.jsonl"
-        self._input_bytes = input_bytes
+        name = f"{kind}-{token_hex(4)}"
+        self.output_name = f"{name}.jsonl"
+        self.index_name = f"{name}.index"
         self._price = price
         self._slots = slots
         self._files = ExitStack()
-        self._scratch = Part(self._spool.scratch(job_id, "rows"))
+        self._scratch = Part(self._spool.scratch(job.id, "rows"))
         self._inflow = Inflow(self._scratch.write)
         self._segments: list[Segment] = []
         """What nobody was told to read yet."""
-        self._output: Part | None = None
+        self._outputs: tuple[Part, Part] | None = None
+        """The output and its row index."""
         self._has_written = False
         self._crew: Crew | None = None
         self._has_slot = False
@@ -89,12 +136,19 @@ class Gather:
             collected = await self._crew.conclude(told)
         self._has_written = collected.merged is not None
         strangers = collected.strangers + self._inflow.too_long
-        return msgspec.structs.replace(collected, strangers=strangers)
+        return msgspec.structs.replace(
+            collected,
+            strangers=strangers,
+            merged=None if collected.merged is None else over_rounds(self._job, collected.merged),
+        )
 
     async def commit(self) -> None:
-        """Make the output durable and put it in its place, if there is one."""
-        if self._output is not None and self._has_written:
-            await self._given.blobs.commit(self._job_id, {self.output_name: self._output})
+        """Make the output and its row index durable and put them in their place, if there are."""
+        if self._outputs is not None and self._has_written:
+            output, index = self._outputs
+            await self._given.blobs.commit(
+                self._job.id, {self.output_name: output, self.index_name: index}
+            )
 
     async def __aenter__(self) -> Self:
         """Return itself; what it made for its work goes with the block."""
@@ -117,7 +171,7 @@ class Gather:
 
     @property
     def _is_large(self) -> bool:
-        return self._inflow.size + self._input_bytes >= PROCESS_BYTES_MIN
+        return self._inflow.size + self._job.input_bytes >= PROCESS_BYTES_MIN
 
     def _pass_on(self) -> None:
         if self._crew is not None:
@@ -127,46 +181,48 @@ class Gather:
     def _clear(self) -> None:
         self._files.close()
         self._scratch.discard()
-        if self._output is not None:
-            self._output.discard()
+        for part in self._outputs or ():
+            part.discard()
 
     def _here(self, told: Conclude) -> Collected:
         """Do all of it in this thread."""
         collector = Collector(self._task())
         records = [collector.read(segment) for segment in self._segments]
-        self._output = self._spool.begin(self._job_id, OUTPUT)
+        output, index = self._begin()
         told = msgspec.structs.replace(told, reads=[collector.so_far()])
-        return collector.conclude(told, records, self._output.write)
+        return collector.conclude(told, records, output.write, index.write)
 
     async def _hire(self) -> None:
         """Wait until few enough jobs have processes, and start ours."""
         await self._slots.acquire()
         self._has_slot = True
-        task, output, found = await in_thread(self._open_all)
-        self._crew = await Crew.hire(task, output, found)
+        task, outputs, found = await in_thread(self._open_all)
+        self._crew = await Crew.hire(task, outputs, found)
 
-    def _open_all(self) -> tuple[Task, int, list[int]]:
-        self._output = self._spool.begin(self._job_id, OUTPUT)
-        output = self._open(self._output.path, os.O_WRONLY)
-        return self._task(), output, [self._records(number) for number in range(PROCESSES)]
+    def _begin(self) -> tuple[Part, Part]:
+        self._outputs = (
+            self._spool.begin(self._job.id, OUTPUT),
+            self._spool.begin(self._job.id, self.index_name),
+        )
+        return self._outputs
+
+    def _open_all(self) -> tuple[Task, tuple[int, int], list[int]]:
+        output, index = (self._open(part.path, os.O_WRONLY) for part in self._begin())
+        found = [self._records(number) for number in range(PROCESSES)]
+        return self._task(), (output, index), found
 
     def _task(self) -> Task:
-        return Task(
-            tag=tag_of(self._job_id),
-            price=self._price,
-            scratch=self._open(self._scratch.path, os.O_RDONLY),
-            input=self._open(self._given.input_path, os.O_RDONLY),
-            index=self._open(self._given.index_path, os.O_RDONLY),
-        )
+        scratch = self._open(self._scratch.path, os.O_RDONLY)
+        return task_of(self._given, self._job, self._price, scratch, self._open)
 
     def _records(self, number: int) -> int:
         """Return the descriptor of a new file of records, which has no name any more."""
-        path = self._spool.scratch(self._job_id, f"records-{number}")
+        path = self._spool.scratch(self._job.id, f"records-{number}")
         descriptor = self._open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         path.unlink()
         return descriptor
 
-    def _open(self, path: os.PathLike[str], flags: int) -> int:
+    def _open(self, path: Path, flags: int = os.O_RDONLY) -> int:
         descriptor = os.open(path, flags, 0o600)
         self._files.callback(os.close, descriptor)
         return descriptor

@@ -23,6 +23,7 @@ from penstock.errors import InternalError
 from penstock.providers.provider import Provider
 from penstock.settings import Timing
 from penstock.store.jobs import Jobs
+from penstock.store.looks import Looks
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
 
     clock: Clock
     jobs: Jobs
+    looks: Looks
     spool: Spool
     """Working files of this process."""
     blobs: Blobs
@@ -60,6 +62,8 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
         default_factory=lambda: asyncio.Semaphore(COLLECTORS_MAX)
     )
     """How many jobs may have processes of their own that collect."""
+    lookers: asyncio.Semaphore = msgspec.field(default_factory=lambda: asyncio.Semaphore(1))
+    """How many running jobs are looked at; the outputs of those that have ended come first."""
 
     async def job(self, job_id: JobId) -> Job:
         """Return the job, which must exist."""
@@ -99,12 +103,17 @@ class Backoff:
         self._next = self._first
 
 
+def began_at(job: Job) -> float:
+    """Return when the round of the job began."""
+    return job.created_at if job.round_began_at is None else job.round_began_at
+
+
 def why_stop(job: Job, limits: Limits, now: float) -> StopReason | None:
     """Return why the job should end now, or None; a cancel wins over an expiry."""
     if job.cancel_requested_at is not None:
         return StopReason.CANCELLED
     if job.running_since is None:
-        if now >= job.created_at + limits.queue_seconds_max:
+        if now >= began_at(job) + limits.queue_seconds_max:
             return StopReason.QUEUE_EXPIRED
     elif now >= job.running_since + limits.run_seconds_max:
         return StopReason.RUN_EXPIRED

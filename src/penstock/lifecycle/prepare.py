@@ -1,37 +1,60 @@
-"""Write the provider's input into the bucket: one line per request, named by our own key.
+"""Put into the bucket what the provider reads, in one object or in several (`provider_input`).
 
-Each line is parsed and serialised again, never spliced: with splicing, a caller's duplicate member
-could override our key. Only `key` and `request` travel; the caller's own members stay with us.
+One object makes the job ready to be submitted. Several make shards, each of them ready. A later
+round has one object: what does not fit is left for the next one. The table of identical lines is
+durable before the job moves on.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import os
+from array import array
+from collections.abc import AsyncIterator, Container, Iterator
+from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
 from typing import Final
 
-import orjson
+import msgspec
 
 from penstock.blobs.bucket import Stat
 from penstock.blobs.spool import INPUT, INPUT_INDEX
-from penstock.core.job import Job, JobId, tag_of
+from penstock.core.job import Job, JobId, shard_id
 from penstock.core.limits import Limits
-from penstock.core.line import LineKey
+from penstock.core.line_index import LineIndex
+from penstock.core.options import Options, RetryPolicy, Selection
 from penstock.core.state import JobState
 from penstock.errors import BlobCorrupt, ProviderError, Unavailable
 from penstock.fault import fault
-from penstock.ingest.index import ROW, ROW_BYTES
+from penstock.ingest.problems import PROBLEMS, read_problems
 from penstock.lifecycle.ports import Backoff, Ports, why_stop
+from penstock.lifecycle.provider_input import Bounds, Cut, ProviderInput, Source
+from penstock.lifecycle.selection import selected_lines
 from penstock.lifecycle.stop import stop_unsubmitted
+from penstock.lifecycle.twins import TWINS, count_twins, pack_leaders, read_leaders
 from penstock.store.jobs import Finish
 
-BLOCK_BYTES: Final = 1024 * 1024
-"""How much is serialised in one go in a thread; larger blocks only cost memory."""
-
-INDEX_ROWS: Final = 1024
-"""How many rows of the line index are read in one go."""
-
 INPUT_NAME: Final = "input.jsonl"
+
+_CANNOT_BE_DONE_NOW: Final = (ProviderError, BlobCorrupt, Unavailable)
+
+
+class _Written(msgspec.Struct, frozen=True, kw_only=True):
+    """An object in the bucket."""
+
+    name: str
+    size: int
+    cut: Cut
+
+
+class _Made(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of the input."""
+
+    objects: list[_Written]
+    left_out: Container[int]
+    leaders: "array[int]"
+    twin_count: int
+    too_large_bytes: int
 
 
 async def prepare(ports: Ports, job_id: JobId) -> None:
@@ -45,52 +68,126 @@ async def prepare(ports: Ports, job_id: JobId) -> None:
         if reason is not None:
             await stop_unsubmitted(ports, job, reason)
             return
-        # A name of this run's own: a process that was frozen over its upload must not bring back
-        # an input that was taken away from a late create meanwhile.
-        name = f"{ports.folder(job_id, 1)}/{token_hex(4)}-{INPUT_NAME}"
         try:
-            stat = await _put(ports, job, name)
-        except (ProviderError, BlobCorrupt, Unavailable) as error:
-            await ports.jobs.note(job_id, ports.clock.now(), status_detail=error.message)
+            made = await _make(ports, job)
+        except _CANNOT_BE_DONE_NOW as error:
+            await ports.jobs.note(
+                job_id, ports.clock.now(), only_attempt=job.attempt, status_detail=error.message
+            )
             await ports.alarm.wait(job_id, backoff.failed())
             continue
         fault("prepare.finalised")
-        if stat.size > ports.limits.provider_bytes_max:
-            await ports.jobs.finish(job_id, ports.clock.now(), _too_large(stat.size, ports.limits))
-            return
-        await ports.jobs.move(
-            job_id,
-            JobState.PREPARED,
-            ports.clock.now(),
-            only_from=JobState.ACCEPTED,
-            provider_input=ports.bucket.uri(name),
-            status_detail=f"{stat.size} bytes are in the provider's bucket.",
-        )
+        await _record(ports, job, made)
         fault("prepare.recorded")
         return
 
 
-def _too_large(size: int, limits: Limits) -> Finish:
-    """Return the end of a job whose input outgrew the provider's limit with our keys."""
-    message = (
-        f"The provider's input has {size} bytes with our line keys, over its limit of "
-        f"{limits.provider_bytes_max}. Split the file into two requests."
-    )
-    return Finish(
-        state=JobState.FAILED,
-        detail=message,
-        error_code="provider_input_too_large",
-        error_message=message,
+async def _record(ports: Ports, job: Job, made: _Made) -> None:
+    now = ports.clock.now()
+    refusal = _refusal(made, ports.limits)
+    if refusal is not None:
+        await ports.jobs.finish(job.id, now, refusal, only_attempt=job.attempt)
+        return
+    # Of a later round it was found out in the first one.
+    twin_count = made.twin_count if job.selection is None else job.twin_count
+    if len(made.objects) > 1:
+        shards = [_shard(ports, job, made, number) for number in range(1, len(made.objects) + 1)]
+        await ports.jobs.begin_shards(job, shards, now, twin_count=twin_count)
+        return
+    (only,) = made.objects
+    await ports.jobs.move(
+        job.id,
+        JobState.PREPARED,
+        now,
+        only_from=JobState.ACCEPTED,
+        only_attempt=job.attempt,
+        provider_input=ports.bucket.uri(only.name),
+        twin_count=twin_count,
+        status_detail=f"{only.size} bytes are in the provider's bucket.",
     )
 
 
-async def _put(ports: Ports, job: Job, name: str) -> Stat:
-    async with (
-        ports.blobs.local(job.id, INPUT) as input_path,
-        ports.blobs.local(job.id, INPUT_INDEX) as index_path,
-    ):
-        blocks = provider_blocks(input_path, index_path, tag_of(job.id))
-        return await ports.bucket.put(name, _read(blocks))
+def _shard(ports: Ports, job: Job, made: _Made, number: int) -> Job:
+    """Return the job that answers one object's range of lines."""
+    written = made.objects[number - 1]
+    lines = range(written.cut.first, written.cut.last + 1)
+    return msgspec.structs.replace(
+        job,
+        id=shard_id(job.id, number),
+        parent_id=job.id,
+        state=JobState.PREPARED,
+        first_line=lines.start,
+        last_line=lines.stop - 1,
+        line_count=len(lines),
+        input_bytes=written.size,
+        updated_at=ports.clock.now(),
+        run=0,
+        attempt=0,
+        provider_input=ports.bucket.uri(written.name),
+        twin_count=sum(made.leaders[line - 1] != line for line in lines),
+        problem_count=sum(line in made.left_out for line in lines),
+        reserved_micro_dollars=None,
+        estimate=None,
+        # What is tried again is its parent's business.
+        options=Options(retry=RetryPolicy(attempts=0)),
+        status_detail=f"{written.size} bytes are in the provider's bucket.",
+    )
+
+
+def _refusal(made: _Made, limits: Limits) -> Finish | None:
+    """Return the end of a job that has nothing that the provider would take."""
+    if made.too_large_bytes:
+        message = (
+            f"A line has {made.too_large_bytes} bytes with our key, over the provider's limit of "
+            f"{limits.provider_bytes_max} for all of its input."
+        )
+        code = "provider_input_too_large"
+    elif not made.objects:
+        message, code = "There is no line that could be sent.", "nothing_to_send"
+    else:
+        return None
+    return Finish(state=JobState.FAILED, detail=message, error_code=code, error_message=message)
+
+
+async def _make(ports: Ports, job: Job) -> _Made:
+    """Write all objects, and the table of identical lines if there are any."""
+    async with AsyncExitStack() as stack:
+        source = await _source(ports, job, stack)
+        bounds = Bounds(
+            bytes_max=ports.limits.provider_bytes_max,
+            lines_max=ports.limits.provider_lines_max,
+            # A later round is one object: even shares of all lines would leave chosen ones behind.
+            shards=job.options.shards if job.selection is None else 1,
+        )
+        written = await asyncio.to_thread(ProviderInput, source, bounds)
+        stack.callback(written.close)
+        objects = await _put_all(ports, job, written)
+        twin_count = await asyncio.to_thread(count_twins, written.leaders)
+        if twin_count and job.selection is None:
+            await _keep_leaders(ports, job, written.leaders)
+        return _Made(
+            objects=objects,
+            left_out=source.left_out,
+            leaders=written.leaders,
+            twin_count=twin_count,
+            too_large_bytes=written.too_large_bytes,
+        )
+
+
+async def _put_all(ports: Ports, job: Job, written: ProviderInput) -> list[_Written]:
+    objects: list[_Written] = []
+    while not written.is_over:
+        # A name of this run's own: a process that was frozen over its upload must not bring back
+        # an input that was taken away from a late create meanwhile.
+        name = f"{ports.folder(job.id, job.attempt + 1)}/{token_hex(4)}-{INPUT_NAME}"
+        stat: Stat = await ports.bucket.put(name, _read(written.blocks()))
+        if written.too_large_bytes:
+            break
+        fault("prepare.object_written")
+        objects.append(_Written(name=name, size=stat.size, cut=written.cuts[-1]))
+        if job.selection is not None:
+            break
+    return objects
 
 
 async def _read(blocks: Iterator[bytes]) -> AsyncIterator[bytes]:
@@ -99,28 +196,56 @@ async def _read(blocks: Iterator[bytes]) -> AsyncIterator[bytes]:
         fault("prepare.half_written")
 
 
-def provider_blocks(input_path: Path, index_path: Path, tag: str) -> Iterator[bytes]:
-    """Yield the provider's input in blocks of about `BLOCK_BYTES`, whole lines each."""
-    keys = LineKey(tag)
-    block = bytearray()
-    for number, line in enumerate(read_lines(input_path, index_path), start=1):
-        request = orjson.loads(line)["request"]
-        block += orjson.dumps({"key": keys.of(number), "request": request})
-        block += b"\n"
-        if len(block) >= BLOCK_BYTES:
-            yield bytes(block)
-            block.clear()
-    if block:
-        yield bytes(block)
+async def _keep_leaders(ports: Ports, job: Job, leaders: "array[int]") -> None:
+    part = await asyncio.to_thread(ports.spool.begin, job.id, TWINS)
+    try:
+        await asyncio.to_thread(part.write, pack_leaders(leaders))
+        # Another run may have put the same there before.
+        await ports.blobs.commit(job.id, {TWINS: part}, is_again=True)
+    except BaseException:
+        await asyncio.shield(asyncio.to_thread(part.discard))
+        raise
+    fault("prepare.twins_kept")
 
 
-def read_lines(input_path: Path, index_path: Path) -> Iterator[bytes]:
-    """Yield the request lines of an input in order, without line ends or blank lines."""
-    with input_path.open("rb", buffering=BLOCK_BYTES) as data, index_path.open("rb") as index:
-        at = 0
-        while packed := index.read(ROW_BYTES * INDEX_ROWS):
-            for offset, length in ROW.iter_unpack(packed):
-                # Blank lines lie between requests, so a relative move keeps the read-ahead.
-                data.seek(offset - at, 1)
-                yield data.read(length)
-                at = offset + length
+async def _source(ports: Ports, job: Job, stack: AsyncExitStack) -> Source:
+    """Return the lines that are to be sent; the files are there as long as the stack."""
+
+    async def local(name: str) -> Path:
+        return await stack.enter_async_context(ports.blobs.local(job.id, name))
+
+    left_out: Container[int] = frozenset()
+    if job.problem_count:
+        left_out = await asyncio.to_thread(read_problems, await local(PROBLEMS))
+    chosen = None
+    if job.selection is not None:
+        leaders = None
+        if job.twin_count:
+            leaders = await asyncio.to_thread(read_leaders, await local(TWINS), job.line_count)
+        # No round begins after an output without an index.
+        index_path = await local(job.index_name or "")
+        chosen = await asyncio.to_thread(
+            partial(_chosen, index_path, job.selection, job.line_count, leaders)
+        )
+    return Source(
+        input_path=await local(INPUT),
+        index_path=await local(INPUT_INDEX),
+        tag=job.line_tag,
+        line_count=job.line_count,
+        left_out=left_out,
+        chosen=chosen,
+        # Later rounds know the leaders of the first one.
+        deduplicate=job.options.deduplicate and job.selection is None,
+    )
+
+
+def _chosen(
+    index_path: Path, selection: Selection, line_count: int, leaders: "array[int] | None"
+) -> bytearray:
+    """Return, at the number of each line, whether it is to be sent again."""
+    chosen = bytearray(line_count + 1)
+    with index_path.open("rb", buffering=0) as file:
+        index = LineIndex(lambda offset, size: os.pread(file.fileno(), size, offset))
+        for number in selected_lines(index, selection):
+            chosen[number if leaders is None else leaders[number - 1]] = 1
+    return chosen

@@ -1,6 +1,7 @@
 """Remove bytes that belong to no job: what deaths between a file and its row leave behind.
 
-Also outputs that no row names: the collector that wrote one died, or another one was first.
+Also outputs, and looks at running jobs, that no row names: who wrote one died, or another one was
+first. And the files of shards whose job has its output.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ from typing import Final
 
 from penstock.blobs.spool import OUTPUT
 from penstock.blobs.store import Folder
+from penstock.core import look
 from penstock.core.state import TERMINAL
 from penstock.lifecycle.ports import Ports
 from penstock.store.idempotency import Idempotency
@@ -25,7 +27,7 @@ ROWS: Final = 500
 ORPHANS_MAX: Final = 100
 """More jobs without a row than this, and than with one: then it is the database that is wrong."""
 
-_OUTPUT: Final = re.compile(r"output(-[0-9a-f]{8})?\.jsonl\Z")
+_OUTPUT: Final = re.compile(r"output(-[0-9a-f]{8})?\.(jsonl|index)\Z")
 
 
 async def prune_orphans(ports: Ports) -> int:
@@ -96,10 +98,18 @@ def _leftovers(folder: Folder, job: Kept, before: float, *, is_shared: bool) -> 
     if is_shared and job.state not in TERMINAL:
         # Somebody may still wake up and name one of them.
         return []
+    if job.is_spent:
+        return [name for name, written_at in folder.files.items() if written_at < before]
+    named = {job.output_name or OUTPUT, job.index_name or ""}
+    if job.state not in TERMINAL:
+        # A look at a running job; one that stays behind at the end is of no use to anybody.
+        named |= {job.partial_name or "", job.partial_index_name or ""}
     return [
         name
         for name, written_at in folder.files.items()
-        if _OUTPUT.match(name) and name != (job.output_name or OUTPUT) and written_at < before
+        if (_OUTPUT.match(name) or look.FILES.match(name))
+        and name not in named
+        and written_at < before
     ]
 
 

@@ -2,11 +2,11 @@
 
 The shards are copied to one scratch file as they arrive; nothing is looked for in them but line
 ends, where they are cut into segments of whole rows. `rows` reads the segments, in any process;
-here their records are put in their places, 64 bytes a line. No answer stays in memory.
+here their records are put in their places, 72 bytes a line. No answer stays in memory.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from struct import Struct
 from typing import Final, cast
 
@@ -20,8 +20,11 @@ from penstock.lifecycle.rows import (
     NO_ROW,
     ONE_ROW,
     RECORD,
+    Ending,
+    Record,
     answer_of,
 )
+from penstock.lifecycle.sent import Sent
 from penstock.lifecycle.totals import Totals
 
 ROW_BYTES_MAX: Final = 128 * 1024 * 1024
@@ -95,11 +98,18 @@ class Inflow:
 class Shards:
     """What is known of every line of one job."""
 
-    def __init__(self, scratch: int, line_count: int, totals: Totals) -> None:
-        """Take the descriptor of the scratch file."""
-        self._scratch = scratch
+    def __init__(
+        self, scratch: int, sent: Sent, totals: Totals, endings: Mapping[int, Ending]
+    ) -> None:
+        """Take the descriptor of the scratch file, and the classes that its readers met."""
+        self.scratch = scratch
+        self.sent = sent
         self._totals = totals
-        self._records = bytearray(RECORD.size * line_count)
+        self._first = sent.lines.numbers.start
+        self.endings = endings
+        self._records = bytearray(RECORD.size * sent.lines.count)
+        if sent.flags is not None:
+            self._records[FLAG :: RECORD.size] = sent.flags
         self.rows = 0
         """Lines that have at least one row."""
         self.duplicates = 0
@@ -110,7 +120,7 @@ class Shards:
         known, size = self._records, RECORD.size
         start = 0
         for (number,) in _NUMBER.iter_unpack(records):
-            place = (number - 1) * size
+            place = (number - self._first) * size
             record = records[start : start + size]
             start += size
             if known[place + FLAG] == NO_ROW:
@@ -119,18 +129,30 @@ class Shards:
             else:
                 self._again(place, record)
 
-    def records(self) -> Iterator[tuple[int, int, int, int, int, int, int, bytes]]:
+    def records(self) -> Iterator[Record]:
         """Yield what is known of each line in order, as `RECORD` says it."""
         return RECORD.iter_unpack(self._records)
 
     def flag(self, number: int) -> int:
         """Return what is known of the line, as one of the flags of `rows`."""
-        return self._records[(number - 1) * RECORD.size + FLAG]
+        return self._records[self._place(number) + FLAG]
+
+    def record(self, number: int) -> Record:
+        """Return what is known of the line, as `RECORD` says it."""
+        return cast(Record, RECORD.unpack_from(self._records, self._place(number)))
 
     def row(self, number: int) -> bytes:
         """Return the bytes of the line's row."""
-        start = (number - 1) * RECORD.size
+        start = self._place(number)
         return self._row(self._records[start : start + RECORD.size])
+
+    def judgement(self, record: Record) -> Judgement:
+        """Return the judgement of a good answer, as it was when it was counted."""
+        _, _, _, ending, _, offset, at, length, *_ = record
+        response = os.pread(self.scratch, length, offset + at)
+        # It was judged so when it was counted, and bytes do not change.
+        found = cast(Judgement, judge_answer(response))
+        return msgspec.structs.replace(found, outcome=self.endings[ending].outcome)
 
     def _again(self, place: int, record: bytes) -> None:
         """A second row is harmless only if it gives the same answer; else neither is proven."""
@@ -141,6 +163,9 @@ class Shards:
             return
         self._take_back(first)
         self._records[place + FLAG] = CONFLICTING
+
+    def _place(self, number: int) -> int:
+        return (number - self._first) * RECORD.size
 
     def _says_the_same(self, first: bytes | bytearray, second: bytes) -> bool:
         readable = {ONE_ROW, ANSWERED}
@@ -153,11 +178,8 @@ class Shards:
     def _take_back(self, record: bytes | bytearray) -> None:
         """Uncount a row that was counted as an answer and is not delivered."""
         if record[FLAG] == ANSWERED:
-            _, _, _, _, offset, at, length, _ = RECORD.unpack(record)
-            response = os.pread(self._scratch, length, offset + at)
-            # It was judged so when it was counted, and bytes do not change.
-            self._totals.add(cast(Judgement, judge_answer(response)), -1)
+            self._totals.add(self.judgement(cast(Record, RECORD.unpack(record))), -1)
 
     def _row(self, record: bytes | bytearray) -> bytes:
-        _, _, _, length, offset, _, _, _ = RECORD.unpack(record)
-        return os.pread(self._scratch, length, offset)
+        _, _, _, _, length, offset, *_ = RECORD.unpack(record)
+        return os.pread(self.scratch, length, offset)

@@ -41,7 +41,7 @@ async def submit(ports: Ports, job_id: JobId) -> None:
 async def _create(ports: Ports, job: Job) -> None:
     # A look before the intent: a provider that cannot be reached costs no attempt, and a job that
     # somehow exists already (a restored database, say) is found instead of paid again.
-    label, location = label_of(job), ports.location_of(job)
+    label, location = job.label, ports.location_of(job)
     found = await ports.provider.find(label, location)
     known = await ports.jobs.attempts(job.id)
     number = job.attempt + 1
@@ -52,6 +52,7 @@ async def _create(ports: Ports, job: Job) -> None:
         input_uri=job.provider_input or "",
         output_prefix=ports.bucket.uri(f"{ports.folder(job.id, number)}/output"),
         label=label,
+        round=job.round,
     )
     fault("submit.before_intent")
     if not await ports.jobs.intend(attempt):
@@ -101,11 +102,6 @@ async def _send(ports: Ports, job: Job, attempt: Attempt) -> None:
             job.id, attempt.number, created.name, ports.clock.now(), only_input=attempt.input_uri
         )
         fault("submit.recorded")
-
-
-def label_of(job: Job) -> str:
-    """Return the label by which all provider jobs of a job are found."""
-    return job.id
 
 
 def _refused(error: ProviderError) -> Finish:

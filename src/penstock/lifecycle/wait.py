@@ -10,7 +10,8 @@ from penstock.core.job import Job, JobId, StopReason
 from penstock.core.state import JobState
 from penstock.errors import ProviderError
 from penstock.fault import fault
-from penstock.lifecycle.ports import Backoff, Ports, why_stop
+from penstock.lifecycle.peek import Looker
+from penstock.lifecycle.ports import Backoff, Ports, began_at, why_stop
 from penstock.lifecycle.reconcile import cancel_others
 from penstock.providers.provider import ENDED, NOT_ENDED, ProviderJob
 
@@ -21,6 +22,7 @@ class _Watch(msgspec.Struct, kw_only=True):
     """What one watcher remembers between polls; nothing that a restart may not forget."""
 
     backoff: Backoff
+    looker: Looker
     is_alone: bool = False
     """Whether the label was listed once more, to find a second provider job."""
     is_stopping: bool = False
@@ -31,10 +33,16 @@ class _Watch(msgspec.Struct, kw_only=True):
 
 async def wait(ports: Ports, job_id: JobId) -> None:
     """Move the job from RUNNING to COLLECTING when the provider has ended it."""
-    watch = _Watch(backoff=Backoff(ports.timing.retry_seconds_min, ports.timing.retry_seconds_max))
+    backoff = Backoff(ports.timing.retry_seconds_min, ports.timing.retry_seconds_max)
+    async with Looker(ports) as looker:
+        await _watch(ports, job_id, _Watch(backoff=backoff, looker=looker))
+
+
+async def _watch(ports: Ports, job_id: JobId, watch: _Watch) -> None:
     while True:
         job = await ports.job(job_id)
-        if job.state is not JobState.RUNNING or job.provider_job is None:
+        if job.state is not JobState.RUNNING or job.provider_job is None or job.waits_for_shards:
+            # The last of its shards to end moves a parent on.
             return
         try:
             delay = await _poll(ports, job, job.provider_job, watch)
@@ -42,7 +50,7 @@ async def wait(ports: Ports, job_id: JobId) -> None:
             if watch.unknown_since is None:
                 watch.backoff.worked()
         except ProviderError as error:
-            await _say(ports, job_id, ports.clock.now(), status_detail=error.message)
+            await _say(ports, job, ports.clock.now(), status_detail=error.message)
             delay = watch.backoff.failed()
         if job.cancel_requested_at is None:
             await ports.alarm.wait(job_id, delay)
@@ -54,7 +62,7 @@ async def wait(ports: Ports, job_id: JobId) -> None:
 async def _poll(ports: Ports, job: Job, name: str, watch: _Watch) -> float:
     """Look once, act on what is seen, and return how long to wait before the next look."""
     if not watch.is_alone:
-        found = await ports.provider.find(job.id, ports.location_of(job))
+        found = await ports.provider.find(job.label, ports.location_of(job))
         await cancel_others(ports, job.id, name, found)
         watch.is_alone = True
     fault("poll.before")
@@ -68,6 +76,7 @@ async def _poll(ports: Ports, job: Job, name: str, watch: _Watch) -> float:
         await _ended(ports, job, seen, now)
         return 0.0
     await _note(ports, job, seen, now)
+    watch.looker.begin(job, seen)
     # Read again: one that is seen running for the first time did not expire in the queue.
     reason = job.stop_reason or why_stop(await ports.job(job.id), ports.limits, now)
     if reason is not None and not watch.is_stopping:
@@ -86,7 +95,7 @@ async def _stop(ports: Ports, job: Job, name: str, reason: StopReason) -> None:
     if job.stop_reason is None:
         await _say(
             ports,
-            job.id,
+            job,
             ports.clock.now(),
             stop_reason=reason.value,
             status_detail=_STOPPING[reason],
@@ -108,6 +117,7 @@ async def _note(ports: Ports, job: Job, seen: ProviderJob, now: float) -> None:
     is_unknown = False
     if seen.state != job.provider_state:
         changes["provider_state"] = seen.state
+        changes["provider_state_since"] = now
         if seen.state == "JOB_STATE_CANCELLING":
             changes["status_detail"] = "The provider is ending the job."
         elif seen.state in NOT_ENDED:
@@ -117,13 +127,16 @@ async def _note(ports: Ports, job: Job, seen: ProviderJob, now: float) -> None:
             changes["status_detail"] = f"The provider reports the unknown state {seen.state[:60]}."
     if seen.has_started and job.running_since is None:
         changes["running_since"] = now
-    if changes and await _say(ports, job.id, now, **changes) and is_unknown:
+    if changes and await _say(ports, job, now, **changes) and is_unknown:
         await ports.jobs.event(job.id, now, "unknown_provider_state", seen.state[:60])
 
 
-async def _say(ports: Ports, job_id: JobId, now: float, **changes: object) -> bool:
-    # A process that froze after its look may wake up in a job that is collected or has ended.
-    return await ports.jobs.note(job_id, now, only_from=JobState.RUNNING, **changes)
+async def _say(ports: Ports, job: Job, now: float, **changes: object) -> bool:
+    # A process that froze after its look may wake up in a job that is collected or has ended, or in
+    # another round.
+    return await ports.jobs.note(
+        job.id, now, only_from=JobState.RUNNING, only_attempt=job.attempt, **changes
+    )
 
 
 async def _ended(ports: Ports, job: Job, seen: ProviderJob, now: float) -> None:
@@ -131,7 +144,10 @@ async def _ended(ports: Ports, job: Job, seen: ProviderJob, now: float) -> None:
         job.id,
         JobState.COLLECTING,
         now,
+        only_from=JobState.RUNNING,
+        only_attempt=job.attempt,
         provider_state=seen.state,
+        provider_state_since=now,
         provider_output=seen.output_folder,
         error_code=None if seen.error_code is None else f"provider_error_{seen.error_code}",
         error_message=seen.error_message or None,
@@ -148,17 +164,20 @@ async def _unknown(ports: Ports, job: Job, watch: _Watch, now: float) -> float:
             job.id,
             JobState.COLLECTING,
             now,
+            only_from=JobState.RUNNING,
+            only_attempt=job.attempt,
             provider_state=_LOST_STATE,
+            provider_state_since=now,
             error_code="provider_lost_job",
             error_message="The provider confirmed the job and later did not know it any more.",
             status_detail="The provider does not know the job any more.",
         )
         return 0.0
-    await _say(ports, job.id, now, status_detail="The provider does not know the job just now.")
+    await _say(ports, job, now, status_detail="The provider does not know the job just now.")
     return watch.backoff.failed()
 
 
 def _interval(ports: Ports, job: Job, now: float) -> float:
     """Poll young jobs often and old ones seldom: a twentieth of the age, within bounds."""
-    age = now - job.created_at
+    age = now - began_at(job)
     return min(max(ports.timing.poll_seconds_min, age / 20), ports.timing.poll_seconds_max)

@@ -26,15 +26,20 @@ AHEAD: Final = 4
 
 
 class Files:
-    """A `Sink` into two files that exist."""
+    """A `Sink` into files that exist; the last one is for lines that are put aside."""
 
-    def __init__(self, input_path: Path, index_path: Path) -> None:
-        self._input = Part(input_path, create=False)
+    def __init__(
+        self, input_path: Path, index_path: Path, problems_path: Path | None = None
+    ) -> None:
+        paths = [path for path in (input_path, index_path, problems_path) if path is not None]
+        self._parts: list[Part] = []
         try:
-            self._index = Part(index_path, create=False)
+            self._parts.extend(Part(path, create=False) for path in paths)
         except OSError:
-            self._input.close()
+            self._close()
             raise
+        self._input, self._index = self._parts[:2]
+        self._problems = bytearray()
         self._hash = hashlib.sha256()
         self._collected: list[bytes] = []
         self._collected_bytes = 0
@@ -56,8 +61,11 @@ class Files:
         """Close the files; what is not on disk yet is wanted only if `sync` was called."""
         self._thread.shutdown(cancel_futures=True)
         self._sync_thread.shutdown()
-        self._input.close()
-        self._index.close()
+        self._close()
+
+    def _close(self) -> None:
+        for part in self._parts:
+            part.close()
 
     def write(self, block: bytes) -> None:
         """Take a block; raises `StorageFull` when an earlier one could not be written."""
@@ -70,19 +78,26 @@ class Files:
         """Take rows of the index."""
         self._pending.append(self._thread.submit(self._index.write, rows))
 
+    def write_problem(self, row: bytes) -> None:
+        """Take the row of a line that is put aside."""
+        self._problems += row
+        if len(self._problems) >= PIECE_BYTES:
+            self._hand_over_problems()
+
     def sha256(self) -> str:
         """Wait for the thread and return the hash of the input."""
         self._hand_over()
+        self._hand_over_problems()
         while self._pending:
             self._pending.popleft().result()
         return self._hash.hexdigest()
 
     def sync(self) -> None:
-        """Make both files durable."""
+        """Make all files durable."""
         if self._syncing is not None:
             self._syncing.result()
-        self._input.sync()
-        self._index.sync()
+        for part in self._parts:
+            part.sync()
 
     def _hand_over(self) -> None:
         piece = b"".join(self._collected)
@@ -91,6 +106,12 @@ class Files:
         self._pending.append(self._thread.submit(self._store, piece))
         while len(self._pending) > AHEAD:
             self._pending.popleft().result()
+
+    def _hand_over_problems(self) -> None:
+        if self._problems:
+            rows = bytes(self._problems)
+            self._problems.clear()
+            self._pending.append(self._thread.submit(self._parts[-1].write, rows))
 
     def _store(self, piece: bytes) -> None:
         self._hash.update(piece)

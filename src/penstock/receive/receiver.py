@@ -109,11 +109,13 @@ class Receiver:
         body: AsyncIterator[bytes] | Taken,
         input_path: Path,
         index_path: Path,
+        problems_path: Path | None = None,
     ) -> Accepted:
-        """Check the body and store what it holds in the two files, which exist and are empty.
+        """Check the body and store what it holds in the files, which exist and are empty.
 
-        Returns when both are durable. Raises what the intake raises, as soon as it is certain, and
-        what the body raises; `Unavailable` when the receiving process died.
+        `problems_path` is for the lines that are put aside. Returns when all are durable. Raises
+        what the intake raises, as soon as it is certain, and what the body raises; `Unavailable`
+        when the receiving process died.
         """
         order = Order(
             upload=upload,
@@ -121,6 +123,7 @@ class Receiver:
             files=self._files,
             input_path=str(input_path),
             index_path=str(index_path),
+            problems_path=None if problems_path is None else str(problems_path),
         )
         if isinstance(body, Taken):
             order = msgspec.structs.replace(order, head=body.head, rest_bytes=body.rest_bytes)

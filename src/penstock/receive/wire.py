@@ -32,6 +32,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     files: FileRule
     input_path: str
     index_path: str
+    problems_path: str | None = None
+    """Where the lines are named that are put aside."""
     head: bytes = b""
     rest_bytes: int = 0
     """For a body from the client's own connection (`penstock.receive.connection`): what had come of

@@ -50,10 +50,12 @@ def serve(connection: socket.socket, client: socket.socket | None = None) -> Non
 
 def _reply(order: Order, connection: socket.socket, client: socket.socket | None) -> Reply:
     try:
-        with Files(Path(order.input_path), Path(order.index_path)) as files:
+        problems_path = None if order.problems_path is None else Path(order.problems_path)
+        with Files(Path(order.input_path), Path(order.index_path), problems_path) as files:
             accepted = _receive(order, _body(order, connection, client), files)
             fault("accept.received")
-            files.sync()
+            if not order.upload.treatment.is_trial:
+                files.sync()
             return Reply(accepted=accepted)
     except PenstockError as error:
         return Reply(refusal=Refusal.of(error))

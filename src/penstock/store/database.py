@@ -26,7 +26,7 @@ from penstock.store.tables import metadata
 T = TypeVar("T")
 
 WAL_SAFE_SINCE: Final = (3, 51, 3)
-REVISION: Final = "0005"
+REVISION: Final = "0006"
 """The newest migration in `migrations/versions`."""
 
 MIGRATION_LOCK: Final = 0x50656E73746F636B

@@ -1,11 +1,11 @@
-"""What is to be told to webhooks: the outbox, written with the end of a job, and its readers.
+"""What is to be told to webhooks: the outbox, written with what happens to a job, and its readers.
 
 A row is due while `next_at` has passed. Who takes it writes his claim and puts `next_at` to the end
 of his lease: should he die, it is due again then, and the same id and body are sent once more.
 Times are the database's where it has a clock, because senders on several machines compare them.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -15,7 +15,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from penstock.core.access import Actor
 from penstock.core.ids import new_id
 from penstock.core.job import JobId, OrgId
-from penstock.core.webhook import DELIVERY_PREFIX, KIND_OF, EndedJob, body_of, wants
+from penstock.core.webhook import (
+    DELIVERY_PREFIX,
+    KIND_OF,
+    EndedJob,
+    EventKind,
+    SlowJob,
+    body_of,
+    slow_body_of,
+    wants,
+)
 from penstock.errors import Conflict
 from penstock.store import tables
 from penstock.store.audit import Audit, lock_org
@@ -308,6 +317,31 @@ class Deliveries:
 
 async def announce(connection: AsyncConnection, job_id: JobId, at: float) -> None:
     """Put the end of a job into the outbox, in the transaction that writes it."""
+
+    def news(row: Mapping[Any, Any]) -> tuple[EventKind, str]:
+        ended = _ended({name: row[column] for name, column in _TOLD.items()})
+        return KIND_OF[ended.state], body_of(ended)
+
+    await _tell(connection, job_id, at, news)
+
+
+async def announce_slow(connection: AsyncConnection, job_id: JobId, at: float, reason: str) -> None:
+    """Put into the outbox that a job takes long, in the transaction that says so in its row."""
+
+    def news(row: Mapping[Any, Any]) -> tuple[EventKind, str]:
+        values = {name: row[column] for name, column in _TOLD_SLOW.items()}
+        slow = msgspec.convert({**values, "slow_at": at, "reason": reason}, SlowJob)
+        return EventKind.JOB_SLOW, slow_body_of(slow)
+
+    await _tell(connection, job_id, at, news)
+
+
+async def _tell(
+    connection: AsyncConnection,
+    job_id: JobId,
+    at: float,
+    news: Callable[[Mapping[Any, Any]], tuple[EventKind, str]],
+) -> None:
     jobs = tables.jobs.c
     query = (
         sa.select(_endpoints.id, _endpoints.events, tables.jobs)
@@ -316,18 +350,18 @@ async def announce(connection: AsyncConnection, job_id: JobId, at: float) -> Non
         .set_label_style(sa.LABEL_STYLE_TABLENAME_PLUS_COL)
     )
     for row in (await connection.execute(query)).mappings().all():
-        ended = _ended({name: row[column] for name, column in _TOLD.items()})
-        kind = KIND_OF[ended.state]
+        kind, body = news(row)
         if not wants(row[_endpoints.events], kind):
             continue
         await connection.execute(
             tables.deliveries.insert().values(
                 id=new_id(DELIVERY_PREFIX),
                 webhook_id=row[_endpoints.id],
-                org_id=ended.org_id,
+                org_id=row[jobs.org_id],
                 job_id=job_id,
                 kind=kind,
-                body=body_of(ended),
+                round=row[jobs.round],
+                body=body,
                 created_at=at,
                 next_at=time_of(connection, at),
             )
@@ -335,6 +369,11 @@ async def announce(connection: AsyncConnection, job_id: JobId, at: float) -> Non
 
 
 _TOLD: Final = {name: tables.jobs.c[name] for name in EndedJob.__struct_fields__}
+_TOLD_SLOW: Final = {
+    name: tables.jobs.c[name]
+    for name in SlowJob.__struct_fields__
+    if name not in {"slow_at", "reason"}
+}
 
 
 def _ended(values: dict[str, Any]) -> EndedJob:

@@ -4,16 +4,15 @@ Every change of state is guarded twice: `core.state` says which moves exist, and
 it in its WHERE, so that a stale writer changes no row and is told so by `False`.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core.access import Actor
-from penstock.core.job import Attempt, Counts, Job, JobId, OrgId
-from penstock.core.state import TERMINAL, JobState, sources_of
+from penstock.core.job import Attempt, Job, JobId, OrgId
+from penstock.core.state import TERMINAL, JobState
 from penstock.fault import fault
 from penstock.store import tables
 from penstock.store.admission import ANYBODY, Admission, admit
@@ -21,9 +20,16 @@ from penstock.store.audit import Audit, lock_org
 from penstock.store.connections import Connections
 from penstock.store.database import typed
 from penstock.store.deliveries import announce
-from penstock.store.usage import settle
+from penstock.store.ledger import reserve, settle
+from penstock.store.moves import OPEN, Finish, Only, add_event, insert, job_of, move, move_from
+from penstock.store.rounds import Rounds, before_end, ending_of
+from penstock.store.shards import WAITS, Shards, cancel_shards, follow, lock_parent
+from penstock.store.usage import add_bytes
 
-_OPEN = tuple(state.value for state in JobState if state not in TERMINAL)
+__all__ = ["Finish", "Jobs", "Kept", "OpenJob", "Page"]
+
+_OURS: Final = tables.jobs.c.parent_id.is_(None)
+"""What a tenant sees: no shards."""
 
 
 class OpenJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +49,11 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     id: JobId
     state: JobState
     output_name: str | None
+    index_name: str | None = None
+    partial_name: str | None = None
+    partial_index_name: str | None = None
+    is_spent: bool = False
+    """Whether it is a shard whose parent has an output, so that nobody needs its files any more."""
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,30 +66,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     """(created_at, id) of the last job of the page before; `offset` is then ignored."""
 
 
-class Finish(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that is written with a terminal state, in its transaction."""
-
-    state: JobState
-    detail: str
-    counts: Counts | None = None
-    cost_micro_dollars: int | None = None
-    output_bytes: int | None = None
-    output_sha256: str | None = None
-    output_name: str | None = None
-    """Which file of the job is the output; each run that collects writes one of its own."""
-    error_code: str | None = None
-    error_message: str | None = None
-
-
-class _Only(msgspec.Struct, frozen=True, kw_only=True):
-    """What a writer knows of the job; where it is no longer so, nothing is written."""
-
-    state: JobState | None = None
-    attempt: int | None = None
-    input: str | None = None
-
-
-class Jobs:
+class Jobs(Rounds, Shards):
     """Queries on jobs; one instance per engine."""
 
     def __init__(self, engine: Connections, audit: Audit) -> None:
@@ -96,9 +84,19 @@ class Jobs:
         at = job.created_at
         async with self._engine.begin() as connection:
             await admit(connection, job, admission)
-            await connection.execute(_insert(job))
+            await connection.execute(insert(job))
+            await reserve(
+                connection,
+                job.id,
+                at,
+                org_id=job.org_id,
+                round_=job.round,
+                attempt=job.attempt,
+                lines=job.line_count,
+                micro_dollars=job.reserved_micro_dollars,
+            )
             fault("accept.in_transaction")
-            await _event(connection, job.id, at, "accepted", f"{job.line_count} lines")
+            await add_event(connection, job.id, at, "accepted", f"{job.line_count} lines")
             if admission.actor is not None:
                 await self._audit.append(connection, admission.actor, at, "job.submit", job.id)
 
@@ -110,7 +108,7 @@ class Jobs:
         """
         try:
             async with self._engine.connect() as connection:
-                await connection.execute(_insert(job))
+                await connection.execute(insert(job))
         except sa.exc.IntegrityError:
             return await self.load(job.id) is None
         return True
@@ -118,7 +116,7 @@ class Jobs:
     async def get(self, org_id: OrgId, job_id: str) -> Job | None:
         """Return the job if it is this tenant's; an absent and a foreign id look the same."""
         query = sa.select(tables.jobs).where(
-            tables.jobs.c.id == job_id, tables.jobs.c.org_id == org_id
+            tables.jobs.c.id == job_id, tables.jobs.c.org_id == org_id, _OURS
         )
         return await self._one(query)
 
@@ -133,14 +131,14 @@ class Jobs:
         )
         async with self._reader.connect() as connection:
             rows = (await connection.execute(query)).mappings().all()
-        return [_job(row) for row in rows]
+        return [job_of(row) for row in rows]
 
     async def count(self, org_id: OrgId, page: Page) -> int:
         """Return how many jobs the page's filter selects in all."""
         query = (
             sa.select(sa.func.count())
             .select_from(tables.jobs)
-            .where(tables.jobs.c.org_id == org_id)
+            .where(tables.jobs.c.org_id == org_id, _OURS)
         )
         if page.states is not None:
             query = query.where(tables.jobs.c.state.in_([state.value for state in page.states]))
@@ -158,25 +156,28 @@ class Jobs:
                 .where(
                     tables.jobs.c.id == job_id,
                     tables.jobs.c.org_id == org_id,
-                    tables.jobs.c.state.in_(_OPEN),
+                    _OURS,
+                    tables.jobs.c.state.in_(OPEN),
                     tables.jobs.c.cancel_requested_at.is_(None),
                 )
                 .values(cancel_requested_at=at, updated_at=at, status_detail="Cancel requested.")
             )
             if changed.rowcount == 1:
-                await _event(connection, job_id, at, "cancel_requested", "")
+                await add_event(connection, job_id, at, "cancel_requested", "")
+                await cancel_shards(connection, job_id, at)
             found = await connection.execute(
                 sa.select(tables.jobs.c.state).where(
                     tables.jobs.c.id == job_id,
                     tables.jobs.c.org_id == org_id,
-                    tables.jobs.c.state.in_((*_OPEN, JobState.CANCELLED.value)),
+                    _OURS,
+                    tables.jobs.c.state.in_((*OPEN, JobState.CANCELLED.value)),
                 )
             )
             row = found.first()
             # Asking twice is as good as once, and both were asked.
             if row is not None and actor is not None:
                 await self._audit.append(connection, actor, at, "job.cancel", job_id)
-            return row is not None and row.state in _OPEN
+            return row is not None and row.state in OPEN
 
     # -- what the lifecycle asks ---------------------------------------------------------------
 
@@ -190,17 +191,20 @@ class Jobs:
         query = (
             sa.select(tables.jobs)
             .join(orgs, orgs.c.id == tables.jobs.c.org_id)
-            .where(tables.jobs.c.id == job_id, orgs.c.suspended_at.is_(None))
+            .where(tables.jobs.c.id == job_id, orgs.c.suspended_at.is_(None), _OURS)
         )
         return await self._one(query)
 
     async def open_jobs(self) -> list[OpenJob]:
-        """Return every job that has not ended, oldest change first."""
+        """Return every job that has not ended, oldest change first; shards, too.
+
+        Not those that wait for their shards: nobody has anything to do for them.
+        """
         columns = tables.jobs.c
         names = OpenJob.__struct_fields__
         query = (
             sa.select(*(columns[name] for name in names))
-            .where(columns.state.in_(_OPEN))
+            .where(columns.state.in_(OPEN), sa.not_(WAITS))
             .order_by(columns.updated_at)
         )
         async with self._reader.connect() as connection:
@@ -210,7 +214,7 @@ class Jobs:
     async def cancel_requested(self) -> set[JobId]:
         """Return the ids of open jobs whose owner wants them cancelled."""
         query = sa.select(tables.jobs.c.id).where(
-            tables.jobs.c.state.in_(_OPEN), tables.jobs.c.cancel_requested_at.is_not(None)
+            tables.jobs.c.state.in_(OPEN), tables.jobs.c.cancel_requested_at.is_not(None)
         )
         async with self._reader.connect() as connection:
             return {JobId(row[0]) for row in await connection.execute(query)}
@@ -218,8 +222,21 @@ class Jobs:
     async def kept(self, job_ids: Sequence[str]) -> dict[str, Kept]:
         """Return what is known of these jobs' files, by id; jobs without a row are not in it."""
         columns = tables.jobs.c
-        query = sa.select(columns.id, columns.state, columns.output_name).where(
-            columns.id.in_(job_ids)
+        parents = tables.jobs.alias()
+        # A later round of the parent has an output to begin with.
+        is_spent = sa.or_(parents.c.state.not_in(OPEN), parents.c.round > 1)
+        query = (
+            sa.select(
+                columns.id,
+                columns.state,
+                columns.output_name,
+                columns.index_name,
+                columns.partial_name,
+                columns.partial_index_name,
+                sa.func.coalesce(is_spent, sa.false()).label("is_spent"),
+            )
+            .join_from(tables.jobs, parents, parents.c.id == columns.parent_id, isouter=True)
+            .where(columns.id.in_(job_ids))
         )
         async with self._reader.connect() as connection:
             rows = (await connection.execute(query)).mappings().all()
@@ -245,15 +262,15 @@ class Jobs:
         """
         detail = fields.get("status_detail", "")
         async with self._engine.begin() as connection:
-            moved = await _move(
+            moved = await move(
                 connection,
                 job_id,
                 to,
                 {"updated_at": at, **fields},
-                _Only(state=only_from, attempt=only_attempt, input=only_input),
+                Only(state=only_from, attempt=only_attempt, input=only_input),
             )
             if moved:
-                await _event(connection, job_id, at, to.value, detail)
+                await add_event(connection, job_id, at, to.value, detail)
         return moved
 
     async def note(
@@ -262,21 +279,19 @@ class Jobs:
         at: float,
         *,
         only_from: JobState | None = None,
+        only_attempt: int | None = None,
         **fields: Any,  # noqa: ANN401
     ) -> bool:
         """Write what is known of an open job (`status_detail`, `provider_state` …).
 
-        With `only_from` it is written only while the job is still there: what somebody saw before
-        he froze must not stand in a job that has moved on. False if it has.
+        With `only_from` it is written only while the job is still there, and with `only_attempt`
+        only in the same attempt, so in the same round: what somebody saw before he froze must not
+        stand in a job that has moved on. False if it has.
         """
-        states = _OPEN if only_from is None else (only_from.value,)
+        states = frozenset(JobState) - TERMINAL if only_from is None else frozenset({only_from})
+        only = Only(attempt=only_attempt)
         async with self._engine.begin() as connection:
-            changed = await connection.execute(
-                tables.jobs.update()
-                .where(tables.jobs.c.id == job_id, tables.jobs.c.state.in_(states))
-                .values(updated_at=at, **fields)
-            )
-        return changed.rowcount == 1
+            return await move_from(connection, job_id, states, {"updated_at": at, **fields}, only)
 
     async def next_run(
         self, job_id: JobId, run: int, at: float, detail: str, *, only_from: JobState
@@ -297,27 +312,28 @@ class Jobs:
                 .values(run=run + 1, updated_at=at)
             )
             if changed.rowcount == 1:
-                await _event(connection, job_id, at, "restarted", detail)
+                await add_event(connection, job_id, at, "restarted", detail)
         return changed.rowcount == 1
 
     async def intend(self, attempt: Attempt) -> bool:
         """Commit the intent to create a provider job, before the create is sent.
 
-        False if the job is not PREPARED any more: then nobody may send anything.
+        False if the job is not PREPARED any more, or in another round: then nobody may send
+        anything.
         """
         async with self._engine.begin() as connection:
-            moved = await _move(
+            moved = await move(
                 connection,
                 attempt.job_id,
                 JobState.SUBMITTING,
                 {"attempt": attempt.number, "updated_at": attempt.intent_at},
-                _Only(state=JobState.PREPARED),
+                Only(state=JobState.PREPARED, attempt=attempt.number - 1),
             )
             if moved:
                 await connection.execute(
                     tables.attempts.insert().values(**msgspec.structs.asdict(attempt))
                 )
-                await _event(
+                await add_event(
                     connection,
                     attempt.job_id,
                     attempt.intent_at,
@@ -343,17 +359,22 @@ class Jobs:
         is the newest that its finder knows of, and the guard holds for that.
         """
         async with self._engine.begin() as connection:
-            moved = await _move(
+            moved = await move(
                 connection,
                 job_id,
                 JobState.RUNNING,
                 {
                     "provider_job": name,
                     "provider_state": "JOB_STATE_PENDING",
+                    "provider_state_since": at,
                     "status_detail": "The provider has the job.",
                     "updated_at": at,
                 },
-                _Only(attempt=number if adopted_in is None else adopted_in, input=only_input),
+                Only(
+                    state=JobState.SUBMITTING,
+                    attempt=number if adopted_in is None else adopted_in,
+                    input=only_input,
+                ),
             )
             if moved:
                 await connection.execute(
@@ -362,7 +383,7 @@ class Jobs:
                     .values(provider_job=name)
                 )
                 kind = "created" if adopted_in is None else "adopted"
-                await _event(connection, job_id, at, kind, name)
+                await add_event(connection, job_id, at, kind, name)
         return moved
 
     async def fence(self, job_id: JobId, number: int, at: float, provider_input: str) -> bool:
@@ -387,7 +408,7 @@ class Jobs:
                 .where(tables.attempts.c.job_id == job_id, tables.attempts.c.number == number)
                 .values(fenced_at=at)
             )
-            await _event(connection, job_id, at, "fenced", f"attempt {number}")
+            await add_event(connection, job_id, at, "fenced", f"attempt {number}")
         return True
 
     async def attempts(self, job_id: JobId) -> list[Attempt]:
@@ -404,35 +425,43 @@ class Jobs:
     async def finish(
         self, job_id: JobId, at: float, finish: Finish, *, only_attempt: int | None = None
     ) -> bool:
-        """Write terminal state, result and ledger in one transaction; False if already ended."""
-        values = msgspec.structs.asdict(finish)
-        values["status_detail"] = values.pop("detail")
-        values.pop("state")
-        counts = finish.counts
-        values["counts"] = None if counts is None else msgspec.json.encode(counts).decode()
+        """Write terminal state, result and ledger in one transaction; False if already ended.
+
+        A later round that has nothing to show leaves the job as it was before it.
+        """
         async with self._engine.begin() as connection:
-            moved = await _move(
+            parent_id = await lock_parent(connection, job_id)
+            before = await before_end(connection, job_id)
+            ending = ending_of(finish, before.settled_state, before.output_bytes)
+            moved = await move_from(
                 connection,
                 job_id,
-                finish.state,
-                values | {"updated_at": at, "finished_at": at},
-                _Only(attempt=only_attempt),
+                ending.sources,
+                {
+                    "state": ending.state.value,
+                    "updated_at": at,
+                    "finished_at": at,
+                    **ending.values,
+                },
+                Only(attempt=only_attempt),
             )
             if moved:
-                await _event(connection, job_id, at, finish.state.value, finish.detail)
-                await announce(connection, job_id, at)
+                for kind, detail in ending.events:
+                    await add_event(connection, job_id, at, kind, detail)
+                if parent_id is None:
+                    await announce(connection, job_id, at)
                 fault("finish.in_transaction")
-                if counts is not None:
-                    await _bill(connection, job_id, at, counts, finish.cost_micro_dollars)
-                cost, output_bytes = finish.cost_micro_dollars, finish.output_bytes or 0
-                await settle(connection, job_id, cost, output_bytes)
+                await add_bytes(connection, job_id, ending.more_bytes)
+                await settle(connection, job_id, at, finish.spent)
+                if parent_id is not None:
+                    await follow(connection, parent_id, at)
         fault("finish.committed")
         return moved
 
     async def event(self, job_id: JobId, at: float, kind: str, detail: str) -> None:
         """Append one event to the job's history."""
         async with self._engine.begin() as connection:
-            await _event(connection, job_id, at, kind, detail)
+            await add_event(connection, job_id, at, kind, detail)
 
     async def events(self, job_id: JobId) -> Sequence[tuple[str, str]]:
         """Return (kind, detail) of the job's history, oldest first."""
@@ -448,7 +477,7 @@ class Jobs:
 
     async def _one(self, query: sa.Select[Any]) -> Job | None:
         row = await self._reader.row(query)
-        return None if row is None else _job(row)
+        return None if row is None else job_of(row)
 
 
 def _ids_of(org_id: OrgId, page: Page, *, merges: bool) -> sa.CompoundSelect[Any]:
@@ -459,7 +488,7 @@ def _ids_of(org_id: OrgId, page: Page, *, merges: bool) -> sa.CompoundSelect[Any
     does not merge but sorts them; there each branch gives no more than the page can need.
     """
     columns = tables.jobs.c
-    mine = sa.select(columns.created_at, columns.id).where(columns.org_id == org_id)
+    mine = sa.select(columns.created_at, columns.id).where(columns.org_id == org_id, _OURS)
     if page.before is not None:
         mine = mine.where(sa.tuple_(columns.created_at, columns.id) < sa.tuple_(*page.before))
     branches = [mine]
@@ -475,68 +504,3 @@ def _ids_of(org_id: OrgId, page: Page, *, merges: bool) -> sa.CompoundSelect[Any
     merged = sa.union_all(*(branches or [mine.where(sa.false())]))
     order = (merged.selected_columns.created_at.desc(), merged.selected_columns.id.desc())
     return merged.order_by(*order).limit(page.limit).offset(offset)
-
-
-async def _move(
-    connection: AsyncConnection,
-    job_id: JobId,
-    to: JobState,
-    values: Mapping[str, Any],
-    only: _Only,
-) -> bool:
-    sources = sources_of(to) if only.state is None else sources_of(to) & {only.state}
-    guards = [tables.jobs.c.id == job_id, tables.jobs.c.state.in_([s.value for s in sources])]
-    if only.attempt is not None:
-        guards.append(tables.jobs.c.attempt == only.attempt)
-    if only.input is not None:
-        guards.append(tables.jobs.c.provider_input == only.input)
-    changed = await connection.execute(
-        tables.jobs.update().where(*guards).values(state=to.value, **values)
-    )
-    return changed.rowcount == 1
-
-
-def _insert(job: Job) -> sa.Insert:
-    row = msgspec.structs.asdict(job) | {
-        "payload": msgspec.json.encode(job.payload).decode(),
-        "counts": None,
-    }
-    return tables.jobs.insert().values(**row)
-
-
-async def _event(
-    connection: AsyncConnection, job_id: str, at: float, kind: str, detail: str
-) -> None:
-    await connection.execute(
-        tables.events.insert().values(job_id=job_id, at=at, kind=kind, detail=detail)
-    )
-
-
-async def _bill(
-    connection: AsyncConnection, job_id: JobId, at: float, counts: Counts, cost: int | None
-) -> None:
-    job = (
-        await connection.execute(
-            sa.select(tables.jobs.c.org_id, tables.jobs.c.attempt).where(tables.jobs.c.id == job_id)
-        )
-    ).one()
-    await connection.execute(
-        tables.ledger.insert().values(
-            org_id=job.org_id,
-            job_id=job_id,
-            attempt=job.attempt,
-            kind="usage",
-            at=at,
-            lines=counts.successful,
-            prompt_tokens=counts.prompt_tokens,
-            output_tokens=counts.candidates_tokens + counts.thoughts_tokens,
-            micro_dollars=cost,
-        )
-    )
-
-
-def _job(row: Mapping[Any, Any]) -> Job:
-    values = {str(name): value for name, value in row.items()}
-    values["payload"] = msgspec.json.decode(values["payload"])
-    values["counts"] = msgspec.json.decode(values["counts"]) if values["counts"] else None
-    return msgspec.convert(values, Job)

@@ -9,10 +9,12 @@ from penstock.store.connections import Connections
 from penstock.store.database import migrate, open_engine_sqlite, open_sqlite
 from penstock.store.deliveries import Deliveries
 from penstock.store.glance import Glance
+from penstock.store.history import History
 from penstock.store.idempotency import Idempotency
 from penstock.store.jobs import Jobs
 from penstock.store.keys import Keys
 from penstock.store.location import ENGINE_FILE, Location
+from penstock.store.looks import Looks
 from penstock.store.orgs import Orgs
 from penstock.store.postgres import open_engine_postgres, open_postgres
 from penstock.store.tenants import Tenants
@@ -29,9 +31,11 @@ class Store:
         self._engine = engine
         self.audit = Audit(engine, audit_key)
         self.deliveries = Deliveries(engine, self.audit)
+        self.history = History(engine)
         self.idempotency = Idempotency(engine)
         self.jobs = Jobs(engine, self.audit)
         self.keys = Keys(engine, self.audit)
+        self.looks = Looks(engine)
         self.orgs = Orgs(engine, self.audit)
         self.tenants = Tenants(engine)
         self.usage = Usage(engine)

@@ -107,6 +107,37 @@ jobs = sa.Table(
     sa.Column("priority", sa.Integer, nullable=False, server_default="100"),
     # What its end gives back to the organisation's budget; NULL for a price that nobody knows.
     sa.Column("reserved_micro_dollars", sa.BigInteger),
+    # What its owner wants of it beside the model: JSON of `core.options.Options`.
+    sa.Column("options", sa.Text, nullable=False, server_default="{}"),
+    # Of a shard: the job whose lines it answers, and which of them. No tenant sees shards.
+    sa.Column("parent_id", sa.Text),
+    sa.Column("first_line", sa.BigInteger),
+    sa.Column("last_line", sa.BigInteger),
+    # How often lines were sent, the first time included, and since when for this time.
+    sa.Column("round", sa.Integer, nullable=False, server_default="1"),
+    sa.Column("round_began_at", sa.Double),
+    # Of a later round: JSON of the lines that are sent again, and where the job goes back to if
+    # nothing comes of it.
+    sa.Column("selection", sa.Text),
+    sa.Column("settled_state", sa.Text),
+    # The row index that belongs to the output, a file of the job's.
+    sa.Column("index_name", sa.Text),
+    # Lines whose request another line has as well: they get its answer and are not paid.
+    sa.Column("twin_count", sa.BigInteger, nullable=False, server_default="0"),
+    # Lines that were put aside because they are bad.
+    sa.Column("problem_count", sa.BigInteger, nullable=False, server_default="0"),
+    # JSON of `core.bill.Bill` and of `core.estimate.Estimate`.
+    sa.Column("bill", sa.Text),
+    sa.Column("estimate", sa.Text),
+    sa.Column("provider_state_since", sa.Double),
+    # When somebody was told that it takes longer than others do.
+    sa.Column("slow_at", sa.Double),
+    # A look at what the provider has so far: who wants one writes the wish.
+    sa.Column("partial_wanted_at", sa.Double),
+    sa.Column("partial_at", sa.Double),
+    sa.Column("partial_name", sa.Text),
+    sa.Column("partial_index_name", sa.Text),
+    sa.Column("partial_lines", sa.BigInteger),
     sa.CheckConstraint(f"state IN ({_STATES})", name="state_known"),
     sa.CheckConstraint(
         f"(state IN ({_TERMINAL})) = (finished_at IS NOT NULL)", name="finished_is_terminal"
@@ -117,10 +148,13 @@ jobs = sa.Table(
     ),
     # Newest first within a tenant is the only order that lists use (the index is read backwards);
     # the id breaks ties.
-    sa.Index("ix_jobs_org_created", "org_id", "created_at", "id"),
+    sa.Index("ix_jobs_org_created", "org_id", "created_at", "id", "parent_id"),
     # The same within a state: a late page of a filtered list reads nothing but what it skips.
-    sa.Index("ix_jobs_org_state_created", "org_id", "state", "created_at", "id"),
+    sa.Index("ix_jobs_org_state_created", "org_id", "state", "created_at", "id", "parent_id"),
     sa.Index("ix_jobs_open", "state", "updated_at"),
+    sa.Index("ix_jobs_parent_id", "parent_id"),
+    # How long the last jobs of a model waited and ran.
+    sa.Index("ix_jobs_model_finished", "model", "finished_at"),
 )
 
 attempts = sa.Table(
@@ -134,6 +168,7 @@ attempts = sa.Table(
     sa.Column("label", sa.Text, nullable=False),
     sa.Column("provider_job", sa.Text),
     sa.Column("fenced_at", sa.Double),
+    sa.Column("round", sa.Integer, nullable=False, server_default="1"),
 )
 
 events = sa.Table(
@@ -154,6 +189,8 @@ ledger = sa.Table(
     sa.Column("org_id", sa.ForeignKey("orgs.id"), nullable=False),
     sa.Column("job_id", sa.ForeignKey("jobs.id"), nullable=False),
     sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("round", sa.Integer, nullable=False, server_default="1"),
+    # `reserved` when a round begins; `usage` and what is `refunded` of the former when it ends.
     sa.Column("kind", sa.Text, nullable=False),
     sa.Column("at", sa.Double, nullable=False),
     sa.Column("lines", sa.BigInteger, nullable=False),
@@ -161,12 +198,14 @@ ledger = sa.Table(
     sa.Column("output_tokens", sa.BigInteger, nullable=False),
     # NULL means that the model's price is unknown, which is never the same as zero.
     sa.Column("micro_dollars", sa.BigInteger),
-    # Append-only and unique, so that no replay can bill an attempt twice.
-    sa.UniqueConstraint("job_id", "attempt", "kind", name="uq_ledger_entry"),
+    # Append-only and unique, so that no replay can bill a round twice.
+    sa.UniqueConstraint("job_id", "round", "kind", name="uq_ledger_entry"),
     sa.CheckConstraint(
         "lines >= 0 AND prompt_tokens >= 0 AND output_tokens >= 0 AND micro_dollars >= 0",
         name="never_negative",
     ),
+    # What an organisation used in a span of time.
+    sa.Index("ix_ledger_org_at", "org_id", "at"),
 )
 
 audit = sa.Table(
@@ -258,6 +297,8 @@ deliveries = sa.Table(
     sa.Column("org_id", sa.ForeignKey("orgs.id"), nullable=False),
     sa.Column("job_id", sa.ForeignKey("jobs.id"), nullable=False),
     sa.Column("kind", sa.Text, nullable=False),
+    # Of the job, which ends once in each.
+    sa.Column("round", sa.Integer, nullable=False, server_default="1"),
     sa.Column("body", sa.Text, nullable=False),
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("tries", sa.Integer, nullable=False, server_default="0"),
@@ -270,7 +311,7 @@ deliveries = sa.Table(
     sa.Column("last_status", sa.Integer),
     sa.Column("last_error", sa.Text),
     # An end of a job is told once to each.
-    sa.UniqueConstraint("webhook_id", "job_id", "kind", name="uq_deliveries_event"),
+    sa.UniqueConstraint("webhook_id", "job_id", "round", "kind", name="uq_deliveries_event"),
     sa.Index("ix_deliveries_next_at", "next_at"),
     sa.Index("ix_deliveries_webhook_created", "webhook_id", "created_at", "id"),
 )
