@@ -1,11 +1,12 @@
 """What most tests need: a clock that stands, a real database, a real spool, a job."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
+from tests.crash.hook import Hook
 from tests.fake_clock import START, FakeClock
 from tests.postgres import empty_postgres_url, postgres_server, postgres_template, postgres_url
 
@@ -73,3 +74,11 @@ def new_job() -> Callable[..., Job]:
         return msgspec.structs.replace(job, **changes)
 
     return make
+
+
+@pytest.fixture
+def hook() -> Iterator[Hook]:
+    """A receiver of webhooks that remembers."""
+    made = Hook()
+    yield made
+    made.close()

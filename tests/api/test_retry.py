@@ -160,7 +160,7 @@ async def test_the_cap_holds_for_a_round(
     options = Options(max_cost_micro_dollars=1_000)
     job_id = await indexed(api, new_job(options=options), MIXED, **COST)
     answer = await retry(acme, job_id, "error,blocked")
-    assert (answer.status_code, answer.json()["code"]) == (409, "over_max_cost")
+    assert (answer.status_code, answer.json()["code"]) == (402, "cost_over_cap")
     assert "may cost 0.001000 USD, cost 0.000700 so far" in answer.json()["message"]
     assert (await retry(acme, job_id, "error")).status_code == 200
 

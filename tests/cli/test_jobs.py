@@ -13,15 +13,9 @@ from tests.client.stub import KEY, Reply, Seen, Stub, error, job, record
 
 from penstock.cli.main import run
 
+pytestmark = pytest.mark.usefixtures("shell")
+
 STATS = {"successful_count": 2, "failed_count": 0, "incomplete_count": 0, "total_count": 2}
-
-
-@pytest.fixture(autouse=True)
-def environment(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Address and key come from the environment, as in a user's shell."""
-    monkeypatch.setenv("PENSTOCK_URL", stub.url)
-    monkeypatch.setenv("PENSTOCK_API_KEY", KEY)
-    monkeypatch.delenv("PENSTOCK_DEBUG", raising=False)
 
 
 @pytest.fixture

@@ -2,9 +2,11 @@ import json
 from typing import Any
 
 import pytest
-from tests.client.stub import KEY, Reply, Stub, error, job
+from tests.client.stub import Reply, Stub, error, job
 
 from penstock.cli.main import run
+
+pytestmark = pytest.mark.usefixtures("shell")
 
 PATH = "/requests/req_7/lines"
 STATS = {
@@ -28,14 +30,6 @@ GROUP = {
 GOOD = {"outcome": "ok", "count": 2, "example_line": 1}
 
 Out = pytest.CaptureFixture[str]
-
-
-@pytest.fixture(autouse=True)
-def environment(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Address and key come from the environment, as in a user's shell."""
-    monkeypatch.setenv("PENSTOCK_URL", stub.url)
-    monkeypatch.setenv("PENSTOCK_API_KEY", KEY)
-    monkeypatch.delenv("PENSTOCK_DEBUG", raising=False)
 
 
 def reply(**value: Any) -> Reply:  # noqa: ANN401  # JSON

@@ -2,9 +2,11 @@ import json
 from typing import Any
 
 import pytest
-from tests.client.stub import KEY, Reply, Stub, record
+from tests.client.stub import Reply, Stub, record
 
 from penstock.cli.main import run
+
+pytestmark = pytest.mark.usefixtures("shell")
 
 Out = pytest.CaptureFixture[str]
 GROUP = {
@@ -28,14 +30,6 @@ REPORT = {
     "groups": [GROUP, {**UNKNOWN, "unpriced_lines": 9}],
 }
 DOLLARS = {"low": "0.010000", "expected": "0.020000", "high": "0.040000"}
-
-
-@pytest.fixture(autouse=True)
-def environment(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Address and key come from the environment, as in a user's shell."""
-    monkeypatch.setenv("PENSTOCK_URL", stub.url)
-    monkeypatch.setenv("PENSTOCK_API_KEY", KEY)
-    monkeypatch.delenv("PENSTOCK_DEBUG", raising=False)
 
 
 def reply(value: object) -> Reply:

@@ -5,19 +5,14 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.client.stub import KEY, Reply, Stub, job
+from tests.client.stub import Reply, Stub, job
 
 from penstock.cli.main import run
 
+pytestmark = pytest.mark.usefixtures("shell")
+
 DATA = b"answers"
 OUTPUT = "/requests/req_7/output"
-
-
-@pytest.fixture(autouse=True)
-def environment(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Address and key come from the environment, as in a user's shell."""
-    monkeypatch.setenv("PENSTOCK_URL", stub.url)
-    monkeypatch.setenv("PENSTOCK_API_KEY", KEY)
 
 
 def test_what_is_finished_so_far(

@@ -7,9 +7,11 @@ from pathlib import Path
 from urllib.parse import parse_qs
 
 import pytest
-from tests.client.stub import KEY, Reply, Seen, Stub, job
+from tests.client.stub import Reply, Seen, Stub, job
 
 from penstock.cli.main import run
+
+pytestmark = pytest.mark.usefixtures("shell")
 
 GOOD = '{"request": {"contents": [{"parts": [{"text": "hi"}]}]}}\n'
 FOUND: dict[str, object] = {
@@ -50,14 +52,6 @@ FOUND: dict[str, object] = {
 }
 
 Out = pytest.CaptureFixture[str]
-
-
-@pytest.fixture(autouse=True)
-def environment(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Address and key come from the environment, as in a user's shell."""
-    monkeypatch.setenv("PENSTOCK_URL", stub.url)
-    monkeypatch.setenv("PENSTOCK_API_KEY", KEY)
-    monkeypatch.delenv("PENSTOCK_DEBUG", raising=False)
 
 
 @pytest.fixture

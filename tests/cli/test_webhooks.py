@@ -1,20 +1,15 @@
 import json
 
 import pytest
-from tests.client.stub import KEY, Stub, error
+from tests.client.stub import Stub, error
 from tests.client.test_webhooks import DELIVERY, PATH, RECORD, SECRET, reply
 
 from penstock.cli.main import run
 
+pytestmark = pytest.mark.usefixtures("shell")
+
 Out = pytest.CaptureFixture[str]
 ONE = f"{PATH}/whk_1"
-
-
-@pytest.fixture(autouse=True)
-def environment(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Address and key come from the environment, as in a user's shell."""
-    monkeypatch.setenv("PENSTOCK_URL", stub.url)
-    monkeypatch.setenv("PENSTOCK_API_KEY", KEY)
 
 
 def test_add_shows_the_secret_once(stub: Stub, capsys: Out) -> None:

@@ -18,14 +18,6 @@ RECEIVERS: list[str] = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
 @pytest.fixture
-def hook() -> Iterator[Hook]:
-    """A receiver that remembers."""
-    made = Hook()
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def service(tmp_path: Path, hook: Hook) -> Iterator[Service]:
     """A running pair that may send there."""
     with running(

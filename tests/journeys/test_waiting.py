@@ -23,14 +23,6 @@ SETTINGS = {
 
 
 @pytest.fixture
-def hook() -> Iterator[Hook]:
-    """A receiver that remembers."""
-    made = Hook()
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def service(tmp_path: Path, hook: Hook) -> Iterator[Service]:
     """A pair of its own, with a server that soon thinks a job slow."""
     allowed = {"PENSTOCK_WEBHOOKS_PRIVATE_ALLOWED": hook.url}

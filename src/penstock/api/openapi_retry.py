@@ -14,10 +14,10 @@ def retry_paths(base: str, limits: Limits) -> Json:
         "For a request that has ended with an output. The lines that ended as one of the outcomes "
         "are sent in another round and their answers merged into the same output, which stays as "
         "it is until then; if nothing comes of the round, it stays so for good. Refused with 409 "
-        "while the request runs, if no line is selected, above its max_cost, and after "
-        "limits.job_rounds_max rounds.",
+        "while the request runs, if no line is selected, and after limits.job_rounds_max rounds; "
+        "with 402 above its max_cost_usd.",
         {"200": answer("The request record; the round is durable.", "Record")},
-        ("Invalid", *REFUSED, "NotFound", "Conflict", "SourceRefused", "Unavailable"),
+        ("Invalid", "OverCost", *REFUSED, "NotFound", "Conflict", "SourceRefused", "Unavailable"),
     )
     one["parameters"] += [
         parameter(

@@ -29,7 +29,7 @@ from penstock.core.options import Selection
 from penstock.core.quotas import quotas_of, without_price
 from penstock.core.retry import count_selected, expected_micro_dollars, is_over_cap
 from penstock.core.state import TERMINAL
-from penstock.errors import Conflict, InvalidRequest
+from penstock.errors import Conflict, CostOverCap, InvalidRequest
 from penstock.store.admission import Admission
 from penstock.store.idempotency import Claim, Memory
 from penstock.store.rounds import Round
@@ -101,7 +101,7 @@ class RetryRoutes:
         door.accepted()
 
     async def _following(self, job: Job, outcomes: tuple[LineOutcome, ...]) -> Round:
-        """Return the round that is to begin; raise `Conflict` if there can be none."""
+        """Return the round that is to begin; raise a `Refused` if there can be none."""
         _check_state(job, self._door.limits.job_rounds_max)
         lines = await self._source.open(place_of(job, is_partial=False))
         selection = Selection(outcomes=outcomes)
@@ -117,10 +117,9 @@ class RetryRoutes:
         expected = expected_micro_dollars(job, count, spent)
         if is_over_cap(job, spent, expected):
             cap = usd_text(job.options.max_cost_micro_dollars or 0)
-            raise Conflict(
+            raise CostOverCap(
                 f"The request {job.id} may cost {cap} USD, cost {usd_text(spent or 0)} so far, and "
                 f"{count} lines are expected to cost {_cost(expected)}.",
-                code="over_max_cost",
                 hint="Choose fewer outcomes, or submit the lines as a request of their own.",
             )
         return Round(selection=selection, lines=count, micro_dollars=expected)
