@@ -26,6 +26,7 @@ from penstock.core.state import JobState
 from penstock.errors import BlobMissing, ProviderUnclear, ProviderUnreachable
 from penstock.lifecycle import reconcile, submit
 from penstock.lifecycle.ports import Ports
+from penstock.lifecycle.provider_input import request_of
 from penstock.providers.provider import NewBatch, ProviderJob
 from penstock.store.jobs import Finish
 
@@ -274,10 +275,18 @@ def _rename_later(_world: World) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _spliced_key(_world: World) -> Iterator[None]:
-    def spliced(key: str, line: bytes, _request: object) -> bytes:
+    line = b""
+
+    def seen(one: bytes) -> dict[str, Any]:
+        nonlocal line
+        line = one
+        return request_of(one)
+
+    def spliced(key: str, _request: object) -> bytes:
         return b'{"key":%s,%s\n' % (orjson.dumps(key), line[1:])
 
-    with patch("penstock.lifecycle.provider_input.provider_row", spliced):
+    module = "penstock.lifecycle.provider_input"
+    with patch(f"{module}.request_of", seen), patch(f"{module}.provider_row", spliced):
         yield
 
 

@@ -141,7 +141,7 @@ class ProviderInput:
                     continue
                 request = request_of(line)
                 digest = digest_of(request) if source.deduplicate else None
-                yield _Row(number, provider_row(keys.of(number), line, request), digest)
+                yield _Row(number, provider_row(keys.of(number), request), digest)
 
 
 def request_of(line: bytes) -> dict[str, Any]:
@@ -149,9 +149,8 @@ def request_of(line: bytes) -> dict[str, Any]:
     return normalised(orjson.loads(line)["request"])
 
 
-def provider_row(key: str, line: bytes, request: object) -> bytes:
-    """Return the provider's line for one of ours."""
-    del line  # its other members stay with us
+def provider_row(key: str, request: object) -> bytes:
+    """Return the provider's line for one of ours, whose other members stay with us."""
     return orjson.dumps({"key": key, "request": request}, option=orjson.OPT_APPEND_NEWLINE)
 
 
