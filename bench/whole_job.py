@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from penstock.client import Client
+from penstock.client import Api
 
 MODEL: Final = "gemini-3-flash-preview"
 START_SECONDS_MAX: Final = 30.0
@@ -107,7 +107,7 @@ def measure(folder: Path, lines: int, line_bytes: int) -> dict[str, Any]:
         timing = {"PENSTOCK_TIMING_POLL_SECONDS_MIN": "0.5"}
         with (
             running(serve, folder / "server.log", **timing) as server,
-            Client(server["url"], server["key"]) as client,
+            Api(server["url"], server["key"]) as client,
         ):
             begun = time.perf_counter()
             job = client.submit(source, model=MODEL)

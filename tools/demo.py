@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from penstock.client import Client, ClientError, Job, ServerFailed
+from penstock.client import Api, ClientError, JobRecord, ServerFailed
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 OUTPUT: Final = ROOT / "demo-output"
@@ -54,7 +54,7 @@ def _run(folder: Path) -> None:
     OUTPUT.mkdir(exist_ok=True)
     print("Penstock demo: a server and an emulator of Vertex AI; nothing leaves this machine.\n")
     began = time.monotonic()
-    with server(folder) as (url, key), Client(url, key) as client:
+    with server(folder) as (url, key), Api(url, key) as client:
         step("start", f"penstock dev at {url} ({time.monotonic() - began:.1f} s)")
         job, lines = answer(client, "reviews", "gemini-3-flash-preview")
         for line in lines[:3]:
@@ -112,7 +112,7 @@ def announced(child: subprocess.Popen[bytes], log: Path) -> tuple[str, str]:
     )
 
 
-def answer(client: Client, name: str, model: str) -> tuple[Job, list[Line]]:
+def answer(client: Api, name: str, model: str) -> tuple[JobRecord, list[Line]]:
     """Send one example file, wait, download and check it; return the job and its lines."""
     source, target = ROOT / "examples" / f"{name}.jsonl", OUTPUT / f"{name}.out.jsonl"
     sent = read(source)
@@ -120,7 +120,7 @@ def answer(client: Client, name: str, model: str) -> tuple[Job, list[Line]]:
     step("submit", f"{shown(source)}: {len(sent)} requests for {model}")
     began = time.monotonic()
 
-    def tell(now: Job) -> None:
+    def tell(now: JobRecord) -> None:
         done = now.stats.successful_count + now.stats.failed_count
         counts = f"{done}/{now.stats.total_count}" if now.stats.total_count else ""
         elapsed = f"{time.monotonic() - began:.1f} s"
@@ -191,7 +191,7 @@ def save_picture(lines: list[Line]) -> Path:
     raise DemoFailed("no answer has a picture")
 
 
-def account(job: Job) -> None:
+def account(job: JobRecord) -> None:
     """Print tokens and cost of a job."""
     step("tokens", job.tokens or "none")
     step("cost", f"${job.outcome.actual_cost_usd if job.outcome else '?'} at batch prices")

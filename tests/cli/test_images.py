@@ -8,7 +8,7 @@ import pytest
 from tests.client.stub import BASE, KEY, Reply, Stub, error, job
 
 from penstock.cli.main import run
-from penstock.client import Client, ClientError, ImagePlace, extension_of
+from penstock.client import Api, ClientError, ImagePlace, extension_of
 from penstock.client import images as client_images
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"p" * 100
@@ -54,7 +54,7 @@ def served(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_client_finds_the_pictures(stub: Stub) -> None:
     """Places are found by line and part; the output is asked for with links, signed as it was."""
-    with Client(stub.url, KEY) as client:
+    with Api(stub.url, KEY) as client:
         places = client.images("req_7")
         assert places == [
             ImagePlace(line=1, part=1),
@@ -71,7 +71,7 @@ def test_the_client_finds_the_pictures(stub: Stub) -> None:
 def test_a_link_without_a_query_is_asked_for_links_too(stub: Stub) -> None:
     """Another server may have other links."""
     stub.on("GET", "/requests/req_7", job("success", url=f"{stub.url}/out"))
-    with Client(stub.url, KEY) as client:
+    with Api(stub.url, KEY) as client:
         assert len(client.images("req_7")) == 3
     assert stub.seen[-1].path == "/out?images=links"
 
@@ -80,7 +80,7 @@ def test_an_endless_line_is_not_held(stub: Stub, monkeypatch: pytest.MonkeyPatch
     """A server that never ends a line is left."""
     monkeypatch.setattr(client_images, "LINE_BYTES_MAX", 100)
     stub.serve("/out", Reply(content=b"x" * 10_000))
-    with Client(stub.url, KEY) as client, pytest.raises(ClientError, match="longer than 100"):
+    with Api(stub.url, KEY) as client, pytest.raises(ClientError, match="longer than 100"):
         client.images("req_7")
 
 

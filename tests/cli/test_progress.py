@@ -6,7 +6,7 @@ from tests.client.stub import record
 
 from penstock.cli import render
 from penstock.cli.progress import Progress
-from penstock.client import Eta, Job, Waiting
+from penstock.client import Eta, JobRecord, Waiting
 
 START = 1_795_363_200
 
@@ -19,15 +19,15 @@ class Terminal(io.StringIO):
 
 
 @pytest.fixture
-def processing() -> Job:
+def processing() -> JobRecord:
     """A job that is half done."""
     stats = {"successful_count": 1000, "failed_count": 1, "total_count": 2000}
     return msgspec.convert(
-        record("processing", batch_job_state="RUNNING", batch_job_completion_stats=stats), Job
+        record("processing", batch_job_state="RUNNING", batch_job_completion_stats=stats), JobRecord
     )
 
 
-def test_terminal(processing: Job) -> None:
+def test_terminal(processing: JobRecord) -> None:
     """A terminal has one line that is rewritten, and ended when the work is."""
     stream = Terminal()
     progress = Progress(stream)
@@ -42,7 +42,7 @@ def test_terminal(processing: Job) -> None:
     )
 
 
-def test_log(processing: Job) -> None:
+def test_log(processing: JobRecord) -> None:
     """A log has a line per change, and nothing about single bytes."""
     stream = io.StringIO()
     progress = Progress(stream)
@@ -52,14 +52,14 @@ def test_log(processing: Job) -> None:
     assert stream.getvalue() == "processing  1,001/2,000  1 failed  RUNNING  0:00\n"
 
 
-def test_table(processing: Job) -> None:
+def test_table(processing: JobRecord) -> None:
     """A terminal gets a heading and columns that stand below it."""
     heading, row = render.table([processing], aligned=True)
     assert heading.split() == list(render.HEADINGS)
     assert heading.index("MODEL") == row.index("gemini-3-flash-preview")
 
 
-def test_reason(processing: Job) -> None:
+def test_reason(processing: JobRecord) -> None:
     """A reason and a detail are shown, and cannot move the cursor."""
     job = msgspec.structs.replace(
         processing,
@@ -71,7 +71,7 @@ def test_reason(processing: Job) -> None:
     assert "detail    2nd in the queue" in sheet
 
 
-def test_when_it_is_expected(processing: Job) -> None:
+def test_when_it_is_expected(processing: JobRecord) -> None:
     """The likely end is in the line of progress, and with its interval on the sheet."""
     eta = Eta(expected_at=START, earliest_at=START - 60, latest_at=START + 60, coverage=0.8)
     job = msgspec.structs.replace(processing, waiting=Waiting(eta=eta))
@@ -80,7 +80,7 @@ def test_when_it_is_expected(processing: Job) -> None:
     assert f"expected  2026-11-22 16:00:00Z, {interval}" in render.sheet(job)
 
 
-def test_of_a_few_others_there_is_no_interval(processing: Job) -> None:
+def test_of_a_few_others_there_is_no_interval(processing: JobRecord) -> None:
     """Then the sheet says that it is a guess; and of none it says nothing."""
     job = msgspec.structs.replace(processing, waiting=Waiting(eta=Eta(expected_at=START)))
     assert "expected  2026-11-22 16:00:00Z, from a few others only" in render.sheet(job)

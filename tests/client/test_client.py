@@ -10,13 +10,13 @@ import pytest
 from tests.client.stub import BASE, KEY, Reply, Seen, Stub, error, job
 
 from penstock.client import (
+    Api,
     APIError,
     AuthenticationFailed,
-    Client,
     ClientError,
     ConnectionFailed,
     InputInvalid,
-    Job,
+    JobRecord,
     LimitReached,
     NotFound,
     ServerFailed,
@@ -43,9 +43,9 @@ def pauses() -> Pauses:
     return Pauses()
 
 
-def connect(stub: Stub, pauses: Pauses | None = None, *, organization: str | None = None) -> Client:
+def connect(stub: Stub, pauses: Pauses | None = None, *, organization: str | None = None) -> Api:
     """Return a client of the stub that never really sleeps."""
-    return Client(stub.url, KEY, organization=organization, sleep=pauses or Pauses())
+    return Api(stub.url, KEY, organization=organization, sleep=pauses or Pauses())
 
 
 def test_submit_a_path(stub: Stub, tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ def test_nobody_listens(pauses: Pauses) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://name:password@127.0.0.1:{taken.getsockname()[1]}"
-        with Client(url, KEY, sleep=pauses) as client, pytest.raises(ConnectionFailed) as caught:
+        with Api(url, KEY, sleep=pauses) as client, pytest.raises(ConnectionFailed) as caught:
             client.models()
     assert str(caught.value).startswith(f"cannot reach http://127.0.0.1:{url.rpartition(':')[2]}")
     assert "password" not in str(caught.value)
@@ -307,7 +307,7 @@ def test_ids_are_quoted(stub: Stub) -> None:
 def test_a_key_that_cannot_be_sent(key: str) -> None:
     """Such a key is refused without being shown."""
     with pytest.raises(ClientError, match="the API key is empty or has characters") as caught:
-        Client("http://127.0.0.1", key)
+        Api("http://127.0.0.1", key)
     assert not key or key not in str(caught.value)
 
 
@@ -315,7 +315,7 @@ def test_a_key_that_cannot_be_sent(key: str) -> None:
 def test_an_address_that_is_none(url: str) -> None:
     """An address without scheme or host is refused before anything is sent."""
     with pytest.raises(ClientError, match="not the address of a server"):
-        Client(url, KEY)
+        Api(url, KEY)
 
 
 def test_wait_tells_changes(stub: Stub, pauses: Pauses) -> None:
@@ -324,7 +324,7 @@ def test_wait_tells_changes(stub: Stub, pauses: Pauses) -> None:
     running = job("processing", batch_job_state="JOB_STATE_RUNNING")
     more = job("processing", batch_job_state="JOB_STATE_RUNNING", batch_job_completion_stats=counts)
     stub.on("GET", "/requests/req_7", job(), running, running, more, job("success"))
-    told: list[Job] = []
+    told: list[JobRecord] = []
     with connect(stub, pauses) as client:
         ended = client.wait("req_7", on_change=told.append)
     assert ended.succeeded

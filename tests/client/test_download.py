@@ -7,7 +7,7 @@ import pytest
 from tests.client.stub import KEY, Reply, Seen, Stub, error, job, running
 
 from penstock.client import (
-    Client,
+    Api,
     ConnectionFailed,
     DigestMismatch,
     NotFound,
@@ -32,7 +32,7 @@ class Fixture:
         self.folder = folder
         self.pauses: list[float] = []
         stub.on("GET", "/requests/req_7", job("success", url=f"{stub.url}{FILE}?sig=1"))
-        self.client = Client(stub.url, KEY, sleep=self.pauses.append)
+        self.client = Api(stub.url, KEY, sleep=self.pauses.append)
 
     def download(self) -> bool:
         """Download, and return whether the digest was proven."""

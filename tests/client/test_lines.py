@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from tests.client.stub import KEY, Reply, Stub, error
 
-from penstock.client import APIError, Client, Line, Stats
+from penstock.client import Api, APIError, Line, Stats
 
 PATH = "/requests/req_7/lines"
 
@@ -27,7 +27,7 @@ def test_lines_are_read_page_after_page(stub: Stub) -> None:
         reply(lines=numbered(1, 2), total=3, line_count=9, next_cursor="abc"),
         reply(lines=numbered(7), total=3, line_count=9),
     )
-    with Client(stub.url, KEY) as client:
+    with Api(stub.url, KEY) as client:
         found = client.lines("req_7", outcome=["error", "missing"], code="429", with_output=True)
         lines = iter(found)
         assert next(lines).line == 1
@@ -43,7 +43,7 @@ def test_lines_are_read_page_after_page(stub: Stub) -> None:
 def test_nothing_is_asked_that_was_not_wanted(stub: Stub) -> None:
     """Without a filter there is none in the query; one outcome may be given as it is."""
     stub.on("GET", PATH, reply(lines=[]))
-    with Client(stub.url, KEY) as client:
+    with Api(stub.url, KEY) as client:
         assert list(client.lines("req_7")) == []
         assert list(client.lines("req_7", outcome="blocked", partial=True)) == []
     queries = [seen.path.partition("?")[2] for seen in stub.seen]
@@ -58,7 +58,7 @@ def test_the_first_lines_are_as_many_as_are_wanted(stub: Stub) -> None:
         reply(lines=numbered(1, 2), total=9, next_cursor="a"),
         reply(lines=numbered(3), total=9, next_cursor="b"),
     )
-    with Client(stub.url, KEY) as client:
+    with Api(stub.url, KEY) as client:
         page = client.lines("req_7").first(3)
     assert ([line.line for line in page.lines], page.total) == ([1, 2, 3], 9)
     assert len(stub.seen) == 2
@@ -70,7 +70,7 @@ def test_one_line_whole(stub: Stub) -> None:
     parts = [{"thought": True}, {"text": "po"}, {"text": "sitive"}, 7]
     output = {"status": "", "response": {"candidates": [{"content": {"parts": parts}}]}}
     stub.on("GET", f"{PATH}/17", reply(line=17, outcome="ok", hint="", output=output))
-    with Client(stub.url, KEY) as client:
+    with Api(stub.url, KEY) as client:
         line = client.line("req_7", 17)
         client.line("req_7", 17, partial=True)
     assert (line.ok, line.text) == (True, "positive")
@@ -99,7 +99,7 @@ def test_groups(stub: Stub) -> None:
     """In which ways lines ended comes as it was answered."""
     group = {"outcome": "error", "code": "429", "count": 3, "example_line": 2, "retryable": True}
     stub.on("GET", f"{PATH}/groups", reply(line_count=9, groups=[group]))
-    with Client(stub.url, KEY) as client:
+    with Api(stub.url, KEY) as client:
         groups = client.groups("req_7")
     assert groups.line_count == 9
     assert (groups.groups[0].count, groups.groups[0].retryable) == (3, True)
@@ -108,7 +108,7 @@ def test_groups(stub: Stub) -> None:
 def test_a_refusal_keeps_its_code(stub: Stub) -> None:
     """A job whose lines are not known yet is told apart from one that does not exist."""
     stub.on("GET", PATH, error(409, "lines_not_ready", "not yet", hint="wait"))
-    with Client(stub.url, KEY) as client, pytest.raises(APIError) as caught:
+    with Api(stub.url, KEY) as client, pytest.raises(APIError) as caught:
         list(client.lines("req_7"))
     assert (caught.value.code, caught.value.hint) == ("lines_not_ready", "wait")
 

@@ -3,7 +3,7 @@ from typing import Any
 
 from tests.client.stub import KEY, Reply, Stub, record
 
-from penstock.client import Client, Cost, Estimate
+from penstock.client import Api, Cost, Estimate
 
 REPORT: dict[str, Any] = {
     "org_id": "acme",
@@ -33,7 +33,7 @@ def reply(value: object) -> Reply:
 def test_spending_is_read_by_what_is_asked(stub: Stub) -> None:
     """The span and the groups go into the query; what is unknown stays unknown."""
     stub.serve("/api/v1/usage", reply(REPORT))
-    with Client(stub.url, KEY) as client:
+    with Api(stub.url, KEY) as client:
         report = client.spent(first="2026-11-01", last="2026-11-23", by=["day", "model"])
     query = stub.seen[0].path.partition("?")[2]
     assert query == "from=2026-11-01&to=2026-11-23&group_by=day%2Cmodel"
@@ -50,7 +50,7 @@ def test_spending_is_read_by_what_is_asked(stub: Stub) -> None:
 def test_nothing_wanted_is_the_server_s_choice(stub: Stub) -> None:
     """Without a span the server chooses one; the question is still the one for spending."""
     stub.serve("/api/v1/usage", reply(REPORT))
-    with Client(stub.url, KEY) as client:
+    with Api(stub.url, KEY) as client:
         client.spent()
     assert stub.seen[0].path.partition("?")[2] == "group_by="
 
@@ -63,7 +63,7 @@ def test_a_job_has_its_estimate_and_its_cost(stub: Stub) -> None:
         "outcome": {"cost": {"batch_usd": "0.03", "by_outcome": {"ok": {"lines": 7}}}},
     }
     stub.on("GET", "/requests/req_1", reply({**record(), **known}), reply(record()))
-    with Client(stub.url, KEY) as client:
+    with Api(stub.url, KEY) as client:
         told, old = client.get("req_1"), client.get("req_1")
     assert isinstance(told.estimate, Estimate)
     assert told.estimate.cost_usd is not None

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tests.client.stub import KEY, Reply, Stub, job
 
-from penstock.client import Client, OutputNotReady, Partial
+from penstock.client import Api, OutputNotReady, Partial
 from penstock.client.partial import LOOKS_MAX
 
 CONTENT = b'{"status": ""}\n' * 9
@@ -18,7 +18,7 @@ WAIT = Reply(202, b"", {"Retry-After": "7"})
 
 def download(stub: Stub, tmp_path: Path, pauses: list[float]) -> Partial | None:
     """Download what there is, and return how much of the job that is."""
-    with Client(stub.url, KEY, sleep=pauses.append) as client:
+    with Api(stub.url, KEY, sleep=pauses.append) as client:
         done = client.download("req_7", tmp_path / "out", partial=True)
     assert (tmp_path / "out").read_bytes() == CONTENT
     assert done.verified

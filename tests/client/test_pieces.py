@@ -7,12 +7,12 @@ import pytest
 from tests.client.stub import BASE, KEY, Reply, Seen, Stub, error, job
 
 from penstock.client import (
-    Client,
+    Api,
     ClientError,
     ConnectionFailed,
     InputChanged,
     InputInvalid,
-    Job,
+    JobRecord,
     NotFound,
     ServerFailed,
 )
@@ -43,10 +43,10 @@ def slept() -> list[float]:
 
 
 @pytest.fixture
-def client(stub: Stub, slept: list[float]) -> Client:
+def client(stub: Stub, slept: list[float]) -> Api:
     """A client of the stub that never really sleeps."""
     stub.on("POST", "/uploads", begun())
-    return Client(stub.url, KEY, sleep=slept.append)
+    return Api(stub.url, KEY, sleep=slept.append)
 
 
 def offsets(stub: Stub) -> list[str]:
@@ -55,7 +55,7 @@ def offsets(stub: Stub) -> list[str]:
 
 
 def test_a_large_file_goes_as_it_is(
-    stub: Stub, client: Client, slept: list[float], tmp_path: Path
+    stub: Stub, client: Api, slept: list[float], tmp_path: Path
 ) -> None:
     """One creation with the length and the model, one piece with all bytes, and the job."""
     path = tmp_path / "in.jsonl"
@@ -63,7 +63,7 @@ def test_a_large_file_goes_as_it_is(
     stub.on("PATCH", UPLOAD, job())
     told: list[tuple[int, int | None]] = []
     accepted = client.submit(path, model="a b", on_progress=lambda *now: told.append(now))
-    assert isinstance(accepted, Job)
+    assert isinstance(accepted, JobRecord)
     created, piece = stub.seen
     assert created.path == f"{BASE}/uploads?model=a+b"
     assert created.headers["upload-complete"] == "?0"
@@ -78,7 +78,7 @@ def test_a_large_file_goes_as_it_is(
     assert slept == []
 
 
-def test_an_older_server_gets_one_submission(stub: Stub, client: Client) -> None:
+def test_an_older_server_gets_one_submission(stub: Stub, client: Api) -> None:
     """A server without uploads gets the file as a submission, which is sent once."""
     del stub.answers["POST", f"{BASE}/uploads"]
     stub.on("POST", "/requests", job())
@@ -90,7 +90,7 @@ def test_an_older_server_gets_one_submission(stub: Stub, client: Client) -> None
 
 
 def test_an_upload_that_is_taken_away_is_no_reason_to_send_it_twice(
-    stub: Stub, client: Client
+    stub: Stub, client: Api
 ) -> None:
     """A 404 in the middle is an error, because a job may have been made of the upload."""
     stub.on("PATCH", UPLOAD, error(404, "not_found", "There is no such upload."))
@@ -99,7 +99,7 @@ def test_an_upload_that_is_taken_away_is_no_reason_to_send_it_twice(
     assert stub.calls("POST") == stub.seen[:1]
 
 
-def test_a_cut_is_gone_on_from(stub: Stub, client: Client) -> None:
+def test_a_cut_is_gone_on_from(stub: Stub, client: Api) -> None:
     """After each cut only what the server has not is sent, however many cuts there are."""
     stops = [1_000_000 * number for number in range(1, ATTEMPTS_MAX + 3)]
     stub.on("PATCH", UPLOAD, *[CUT] * len(stops), job())
@@ -109,7 +109,7 @@ def test_a_cut_is_gone_on_from(stub: Stub, client: Client) -> None:
     assert stub.calls("PATCH")[-1].body == DATA[stops[-1] :]
 
 
-def test_a_lost_answer_is_asked_for_again(stub: Stub, client: Client) -> None:
+def test_a_lost_answer_is_asked_for_again(stub: Stub, client: Api) -> None:
     """When all bytes are there and the answer is not, an empty piece brings it."""
     stub.on("PATCH", UPLOAD, CUT, job())
     stub.on("HEAD", UPLOAD, at(len(DATA)))
@@ -117,7 +117,7 @@ def test_a_lost_answer_is_asked_for_again(stub: Stub, client: Client) -> None:
     assert stub.calls("PATCH")[-1].body == b""
 
 
-def test_what_was_read_before_is_not_sent(stub: Stub, client: Client) -> None:
+def test_what_was_read_before_is_not_sent(stub: Stub, client: Api) -> None:
     """An open file is sent from where it stands, and gone on with from there."""
     file = io.BytesIO(b"header\n" + DATA)
     file.seek(7)
@@ -129,7 +129,7 @@ def test_what_was_read_before_is_not_sent(stub: Stub, client: Client) -> None:
 
 @pytest.mark.parametrize("status", [409, 423, 502, 503, 504])
 def test_an_answer_that_may_pass_is_tried_again(
-    stub: Stub, client: Client, slept: list[float], status: int
+    stub: Stub, client: Api, slept: list[float], status: int
 ) -> None:
     """The offset is asked for, and the piece sent once more after a pause."""
     stub.on("PATCH", UPLOAD, error(status, "later", "Later."), job())
@@ -138,7 +138,7 @@ def test_an_answer_that_may_pass_is_tried_again(
     assert slept == [0.5]
 
 
-def test_no_progress_is_given_up(stub: Stub, client: Client, slept: list[float]) -> None:
+def test_no_progress_is_given_up(stub: Stub, client: Api, slept: list[float]) -> None:
     """When nothing gets through any more, the error says so, after growing pauses."""
     stub.on("PATCH", UPLOAD, CUT)
     stub.on("HEAD", UPLOAD, at(0))
@@ -148,7 +148,7 @@ def test_no_progress_is_given_up(stub: Stub, client: Client, slept: list[float])
     assert slept == [0.5, 1, 2, 4]
 
 
-def test_a_refusal_is_told_at_once(stub: Stub, client: Client, slept: list[float]) -> None:
+def test_a_refusal_is_told_at_once(stub: Stub, client: Api, slept: list[float]) -> None:
     """Bad lines and errors that will not pass are not tried again."""
     stub.on("PATCH", UPLOAD, error(400, "invalid_input", "Bad.", details=[{"line": 2}]))
     with pytest.raises(InputInvalid) as refused:
@@ -161,7 +161,7 @@ def test_a_refusal_is_told_at_once(stub: Stub, client: Client, slept: list[float
     assert slept == []
 
 
-def test_a_start_is_tried_again(stub: Stub, client: Client, slept: list[float]) -> None:
+def test_a_start_is_tried_again(stub: Stub, client: Api, slept: list[float]) -> None:
     """An upload without bytes may be begun twice; refusals are told, and outages end."""
     stub.on("POST", "/uploads", error(503, "unavailable", "Later."), CUT, begun())
     stub.on("PATCH", UPLOAD, job())
@@ -177,7 +177,7 @@ def test_a_start_is_tried_again(stub: Stub, client: Client, slept: list[float]) 
 
 
 @pytest.mark.parametrize("change", [b"more\n", b""])
-def test_a_file_that_changes_is_no_input(stub: Stub, client: Client, change: bytes) -> None:
+def test_a_file_that_changes_is_no_input(stub: Stub, client: Api, change: bytes) -> None:
     """A file that grows or shrinks on its way is not sent to its end, and its upload is removed."""
     file = io.BytesIO(DATA)
 
@@ -197,7 +197,7 @@ def test_a_file_that_changes_is_no_input(stub: Stub, client: Client, change: byt
     assert len(stub.calls("DELETE")) == 1
 
 
-def test_an_upload_that_is_gone_is_told(stub: Stub, client: Client) -> None:
+def test_an_upload_that_is_gone_is_told(stub: Stub, client: Api) -> None:
     """When the server has it no more, or something else answers for it, the error says so."""
     stub.on("PATCH", UPLOAD, CUT)
     with pytest.raises(ConnectionFailed, match="no more"):

@@ -7,7 +7,7 @@ from standardwebhooks import Webhook as Reference
 from tests.client.stub import KEY, Reply, Stub, error
 
 from penstock.client import (
-    Client,
+    Api,
     ClientError,
     LimitReached,
     NotFound,
@@ -113,7 +113,7 @@ def test_webhooks_are_managed(stub: Stub) -> None:
     stub.answers["POST", f"{one}/enable"] = [reply(RECORD)]
     stub.answers["GET", f"{one}/deliveries"] = [reply({"deliveries": [DELIVERY], "next": "msg_1"})]
     stub.answers["POST", f"{one}/deliveries/msg_1/replay"] = [reply(DELIVERY)]
-    with Client(stub.url, KEY) as client:
+    with Api(stub.url, KEY) as client:
         made = client.webhooks.add("https://hooks.example/", ["job.failed"])
         assert made.secret == SECRET
         assert SECRET not in repr(made)
@@ -141,7 +141,7 @@ def test_refusals_are_typed(stub: Stub) -> None:
     """As those of jobs are; an answer of something else is said to be that."""
     stub.answers["POST", PATH] = [error(429, "too_many_webhooks", "The organisation has 20.")]
     stub.answers["GET", PATH] = [Reply(200, b"<html>")]
-    with Client(stub.url, KEY) as client:
+    with Api(stub.url, KEY) as client:
         with pytest.raises(LimitReached, match="has 20"):
             client.webhooks.add("https://hooks.example/")
         with pytest.raises(NotFound):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.journeys.service import running
 
-from penstock.client import Client
+from penstock.client import Api
 from penstock.core.line import LineOutcome
 
 pytestmark = pytest.mark.slow
@@ -46,7 +46,7 @@ def test_the_commands_show_what_became_of_lines(tmp_path: Path) -> None:
         assert {group["outcome"] for group in groups} == {"ok", "error", "blocked"}
         names: dict[str, object] = {}
         exec(compile(code, "docs/lines.md", "exec"), names)  # noqa: S102  # our own page
-        with Client(service.url, service.key) as client:
+        with Api(service.url, service.key) as client:
             job_id = client.list().requests[0].request_id
         report = names["report"]
         assert callable(report)

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 from tests.journeys.service import Service, running
 
-from penstock.client import Client, Job
+from penstock.client import Api, JobRecord
 from penstock.core.limits import Limits
 from penstock.core.money import usd_text
 from penstock.core.quotas import Estimates
@@ -31,11 +31,11 @@ def line(text: str) -> str:
     return json.dumps({"request": {"contents": [{"role": "user", "parts": [{"text": text}]}]}})
 
 
-def ran(service: Service, folder: Path) -> Job:
+def ran(service: Service, folder: Path) -> JobRecord:
     """A job that has ended."""
     file = folder / "input.jsonl"
     file.write_text("\n".join(line(text) for text in LINES), encoding="utf-8")
-    with Client(service.url, service.key) as client:
+    with Api(service.url, service.key) as client:
         return client.wait(client.submit(file).request_id, timeout_seconds=50)
 
 

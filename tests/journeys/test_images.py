@@ -7,7 +7,7 @@ import pytest
 from tests.journeys.service import BASE, Json, Service, prompt
 
 from penstock.cli.main import run
-from penstock.client import Client, ImagePlace, NotFound
+from penstock.client import Api, ImagePlace, NotFound
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +29,7 @@ def record(service: Service) -> Json:
 
 def test_each_picture_is_fetched_alone(service: Service, record: Json) -> None:
     """What comes is the picture of the output, and what only claims to be one does not come."""
-    with Client(service.url, service.key) as client:
+    with Api(service.url, service.key) as client:
         places = client.images(record["request_id"])
         assert places == [ImagePlace(line=n, part=1) for n in (1, 3, 4)]
         for place in places:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.journeys.service import BASE, MODEL, Json, Service, prompt, running
 
-from penstock.client import APIError, Client
+from penstock.client import Api, APIError
 from penstock.core.line import LineOutcome
 
 pytestmark = pytest.mark.slow
@@ -86,7 +86,7 @@ def penstock(service: Service, *arguments: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def assert_agrees(client: Client, record: Json, output: list[Json]) -> None:
+def assert_agrees(client: Api, record: Json, output: list[Json]) -> None:
     """Fail unless record, groups, pages, single lines and output tell the same."""
     job_id, stats = record["request_id"], record["outcome"]["batch_job_completion_stats"]
     lines = list(client.lines(job_id, with_output=True))
@@ -118,7 +118,7 @@ def test_every_outcome_before_and_after_a_retry(service: Service) -> None:
     job_id = submit(service, TEXTS, "&retry_attempts=0")
     before = service.wait(job_id)
     output = service.output(before)
-    with Client(service.url, service.key) as client:
+    with Api(service.url, service.key) as client:
         assert_agrees(client, before, output)
         lines = list(client.lines(job_id))
         assert [line.outcome for line in lines] == list(BEFORE)
@@ -162,7 +162,7 @@ def test_lines_that_a_cancel_cut_off(service: Service) -> None:
     service.cancel(job_id)
     record = service.wait(job_id)
     assert record["status"] == "cancelled"
-    with Client(service.url, service.key) as client:
+    with Api(service.url, service.key) as client:
         assert_agrees(client, record, service.output(record))
         assert {line.outcome for line in client.lines(job_id)} == {"ok", "cancelled"}
 
@@ -174,6 +174,6 @@ def test_lines_that_time_ran_out_for(tmp_path: Path) -> None:
         job_id = submit(service, ("a", "[[emulator:delay=10h]] b"))
         record = service.wait(job_id)
         assert record["status"] == "failed"
-        with Client(service.url, service.key) as client:
+        with Api(service.url, service.key) as client:
             assert_agrees(client, record, service.output(record))
             assert {line.outcome for line in client.lines(job_id)} == {"ok", "expired"}

@@ -8,7 +8,7 @@ import orjson
 import pytest
 from tests.journeys.service import BASE, Json, Service, prompt, running, until
 
-from penstock.client import Client, OutputNotReady
+from penstock.client import Api, OutputNotReady
 
 LINES = 20
 
@@ -96,7 +96,7 @@ def test_the_client_waits_for_the_first_look(service: Service, tmp_path: Path) -
     """One call of the client gives what is finished, and how much of the job that is."""
     request_id = begun(service, 0.25)
     target = tmp_path / "so-far.jsonl"
-    with Client(service.url, service.key) as client:
+    with Api(service.url, service.key) as client:
         done = client.download(request_id, target, partial=True)
         found = list(client.lines(request_id, partial=True))
     assert done.verified
@@ -113,7 +113,7 @@ def test_a_provider_that_exports_nothing_has_nothing_to_show(
     """0 of N, said clearly, and the job goes on."""
     request_id = begun(service)
     with (
-        Client(service.url, service.key) as client,
+        Api(service.url, service.key) as client,
         pytest.raises(OutputNotReady, match=f"0 of {LINES} lines so far"),
     ):
         client.download(request_id, tmp_path / "none", partial=True)

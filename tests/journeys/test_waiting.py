@@ -8,7 +8,7 @@ import pytest
 from tests.crash.hook import Hook
 from tests.journeys.service import Json, Service, prompt, running, until
 
-from penstock.client import Client
+from penstock.client import Api
 
 pytestmark = pytest.mark.slow
 
@@ -53,7 +53,7 @@ def test_a_job_that_does_not_get_on(service: Service, hook: Hook) -> None:
     # It has waited for longer than all others, so nobody knows for how long it will.
     assert waiting["eta"] is None
     assert "there it has been QUEUED for" in record["status_detail"]
-    with Client(service.url, service.key) as client:
+    with Api(service.url, service.key) as client:
         job = client.get(request_id)
         assert job.waiting is not None
         assert job.waiting.slow_since == waiting["slow_since"]

@@ -12,7 +12,7 @@ import click
 from penstock.cli.failure import ExitCode, Failure
 from penstock.cli.jobs import Server, connected
 from penstock.cli.progress import Progress
-from penstock.client import Client, ImagePlace, NotFound, extension_of
+from penstock.client import Api, ImagePlace, NotFound, extension_of
 
 _PART_SUFFIX: Final = ".part"
 _EXTENSIONS: Final = ("png", "jpg", "webp", "gif")
@@ -84,7 +84,7 @@ def images(server: Server, *, request_id: str, folder: Path, force: bool) -> Non
 
 
 def _fetch(
-    client: Client,
+    client: Api,
     request_id: str,
     wanted: list[ImagePlace],
     into: _Folder,

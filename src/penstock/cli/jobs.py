@@ -27,11 +27,11 @@ from penstock.cli.failure import (
 from penstock.cli.progress import Progress
 from penstock.cli.submit_options import chosen, job_options
 from penstock.client import (
+    Api,
     APIError,
-    Client,
     ClientError,
-    Job,
     JobPage,
+    JobRecord,
     OutputNotReady,
     StillRunning,
 )
@@ -54,7 +54,7 @@ class Server:
         self._key = key
 
     @contextmanager
-    def client(self, file: str = "input") -> Iterator[Client]:
+    def client(self, file: str = "input") -> Iterator[Api]:
         """Open a client; its errors become failures that name `file` where lines are bad."""
         if not self._key:
             raise Failure(
@@ -64,7 +64,7 @@ class Server:
                 fix="set PENSTOCK_API_KEY; penstock dev prints a key, penstock keys makes one",
             )
         try:
-            with Client(self._url, self._key) as client:
+            with Api(self._url, self._key) as client:
                 yield client
         except ClientError as error:
             raise _failure(error, file) from error
@@ -273,7 +273,7 @@ def retry(server: Server, *, request_id: str, outcomes: str | None, wait: bool) 
         _hint(f"next: penstock status {job.request_id}")
 
 
-def _newest(client: Client, limit: int, word: str | None) -> JobPage:
+def _newest(client: Api, limit: int, word: str | None) -> JobPage:
     """Return up to `limit` jobs; a server gives fewer at once and a cursor to the next ones."""
     page = client.list(limit, status=word)
     jobs, total = page.requests, page.total
@@ -283,7 +283,7 @@ def _newest(client: Client, limit: int, word: str | None) -> JobPage:
     return JobPage(requests=jobs, total=total, next_cursor=page.next_cursor)
 
 
-def _send(client: Client, file: str, progress: Progress, terms: dict[str, Any]) -> Job:
+def _send(client: Api, file: str, progress: Progress, terms: dict[str, Any]) -> JobRecord:
     source = sys.stdin.buffer if file == "-" else file
     try:
         return client.submit(
@@ -297,7 +297,7 @@ def _send(client: Client, file: str, progress: Progress, terms: dict[str, Any]) 
         progress.close()
 
 
-def _watch(client: Client, job: Job, timeout: float | None, progress: Progress) -> Job:
+def _watch(client: Api, job: JobRecord, timeout: float | None, progress: Progress) -> JobRecord:
     try:
         return client.wait(job.request_id, timeout_seconds=timeout, on_change=progress.job)
     except KeyboardInterrupt:
@@ -312,7 +312,7 @@ def _watch(client: Client, job: Job, timeout: float | None, progress: Progress) 
 
 
 def _fetch(
-    client: Client, request_id: str, output: Path, progress: Progress, *, partial: bool = False
+    client: Api, request_id: str, output: Path, progress: Progress, *, partial: bool = False
 ) -> Fetched:
     try:
         return client.download(
@@ -342,7 +342,7 @@ def _told(fetched: Fetched) -> None:
         )
 
 
-def _settle(job: Job) -> None:
+def _settle(job: JobRecord) -> None:
     """End a finished job's command: quietly, with 9 for failed lines, or with the job's failure."""
     if not job.succeeded:
         error = job.outcome.error if job.outcome else None

@@ -7,7 +7,7 @@ from typing import TextIO
 import click
 
 from penstock.cli.render import summary
-from penstock.client import Job
+from penstock.client import JobRecord
 from penstock.clock import SystemClock
 
 _MEGABYTE = 1_000_000
@@ -23,7 +23,7 @@ class Progress:
         self._started = self._clock.now()
         self._open = False
 
-    def job(self, job: Job) -> None:
+    def job(self, job: JobRecord) -> None:
         """Tell a change of the job."""
         minutes, seconds = divmod(int(self._clock.now() - self._started), 60)
         self._tell(f"{summary(job)}  {minutes}:{seconds:02}")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from penstock.cli.failure import clean
-from penstock.client import Job, LineGroups, Stats
+from penstock.client import JobRecord, LineGroups, Stats
 
 HEADINGS = ("ID", "STATUS", "MODEL", "CREATED", "OK", "FAILED", "TOTAL", "COST")
 
@@ -14,7 +14,7 @@ GROUPS_SHOWN_MAX = 10
 _MARGIN = " " * 10
 
 
-def summary(job: Job) -> str:
+def summary(job: JobRecord) -> str:
     """Return a job's progress in one line."""
     stats = job.stats
     parts = [job.status]
@@ -30,7 +30,7 @@ def summary(job: Job) -> str:
     return clean("  ".join(parts))
 
 
-def sheet(job: Job) -> list[str]:
+def sheet(job: JobRecord) -> list[str]:
     """Return everything that a person wants to know of one job, a line each."""
     stats = job.stats
     rows = [
@@ -67,7 +67,7 @@ def troubles(groups: LineGroups | None, request_id: str) -> list[str]:
     return shown
 
 
-def table(jobs: Sequence[Job], *, aligned: bool) -> list[str]:
+def table(jobs: Sequence[JobRecord], *, aligned: bool) -> list[str]:
     """Return one line per job: columns for a terminal, tabs and no heading for a pipe."""
     rows = [_row(job) for job in jobs]
     if not aligned:
@@ -91,7 +91,7 @@ def _counted(stats: Stats) -> str:
     )
 
 
-def _row(job: Job) -> tuple[str, ...]:
+def _row(job: JobRecord) -> tuple[str, ...]:
     stats = job.stats
     cells = (
         job.request_id,
@@ -106,12 +106,12 @@ def _row(job: Job) -> tuple[str, ...]:
     return tuple(clean(cell) for cell in cells)
 
 
-def _cost(job: Job) -> str:
+def _cost(job: JobRecord) -> str:
     cost = job.outcome.actual_cost_usd if job.outcome else None
     return f"${cost}" if cost else ""
 
 
-def _expected(job: Job) -> str:
+def _expected(job: JobRecord) -> str:
     """Return when the job is likely to end; nothing where too few others are known."""
     eta = job.waiting.eta if job.waiting else None
     if eta is None:
@@ -123,7 +123,7 @@ def _expected(job: Job) -> str:
     return f"{text}, {percent} between {_moment(eta.earliest_at)} and {_moment(eta.latest_at)}"
 
 
-def _cost_and_saving(job: Job) -> str:
+def _cost_and_saving(job: JobRecord) -> str:
     cost = job.outcome.cost if job.outcome else None
     if cost is None or cost.batch_usd is None:
         known = _cost(job)
@@ -136,7 +136,7 @@ def _cost_and_saving(job: Job) -> str:
     return ", ".join(parts)
 
 
-def _estimate(job: Job) -> str:
+def _estimate(job: JobRecord) -> str:
     estimate = job.estimate
     if estimate is None:
         return ""

@@ -1,8 +1,8 @@
 """The client: submit a file, wait for its answers, download them.
 
-    from penstock.client import Client
+    from penstock.client import Api
 
-    with Client("http://127.0.0.1:8080", key) as client:
+    with Api("http://127.0.0.1:8080", key) as client:
         job = client.submit("reviews.jsonl", model="gemini-3-flash-preview")
         job = client.wait(job.request_id)
         client.download(job.request_id, "reviews.out.jsonl")
@@ -10,7 +10,7 @@
 It imports nothing of the server, so it can be installed and read on its own.
 """
 
-from penstock.client.client import Client
+from penstock.client.api import Api
 from penstock.client.errors import (
     APIError,
     AuthenticationFailed,
@@ -32,8 +32,8 @@ from penstock.client.images import ImagePlace, extension_of
 from penstock.client.lines import Line, LineGroup, LineGroups, LineList, LinePage
 from penstock.client.models import (
     Download,
-    Job,
     JobPage,
+    JobRecord,
     ModelPage,
     Outcome,
     Partial,
@@ -50,8 +50,8 @@ from penstock.client.webhooks import Delivery, DeliveryPage, Webhook
 
 __all__ = [
     "APIError",
+    "Api",
     "AuthenticationFailed",
-    "Client",
     "ClientError",
     "ConnectionFailed",
     "Cost",
@@ -67,8 +67,8 @@ __all__ = [
     "ImagePlace",
     "InputChanged",
     "InputInvalid",
-    "Job",
     "JobPage",
+    "JobRecord",
     "LimitReached",
     "Line",
     "LineGroup",

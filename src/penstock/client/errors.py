@@ -22,7 +22,7 @@ from pathlib import Path
 
 import msgspec
 
-from penstock.client.models import Job
+from penstock.client.models import JobRecord
 
 
 class Detail(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +86,7 @@ class OutputNotReady(ClientError):
 
     code = "output_not_ready"
 
-    def __init__(self, message: str, *, job: Job, hint: str | None = None) -> None:
+    def __init__(self, message: str, *, job: JobRecord, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.job = job
 
@@ -106,7 +106,7 @@ class StillRunning(ClientError):
 
     code = "still_running"
 
-    def __init__(self, message: str, *, job: Job, hint: str | None = None) -> None:
+    def __init__(self, message: str, *, job: JobRecord, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.job = job
 

@@ -93,7 +93,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     partial: Partial | None = None
 
 
-class Job(msgspec.Struct, frozen=True, kw_only=True):
+class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One job as the server sees it now; times are Unix seconds."""
 
     request_id: str
@@ -167,7 +167,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 class JobPage(msgspec.Struct, frozen=True, kw_only=True):
     """Some of the caller's jobs, newest first, and how many there are in all."""
 
-    requests: list[Job]
+    requests: list[JobRecord]
     total: int | None = None
     next_cursor: str | None = None
 

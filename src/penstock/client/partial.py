@@ -5,7 +5,7 @@ from typing import Final
 from urllib.parse import quote
 
 from penstock.client.errors import OutputNotReady
-from penstock.client.models import Job, Partial
+from penstock.client.models import JobRecord, Partial
 from penstock.client.wire import Wire
 
 LOOKS_MAX: Final = 10
@@ -16,7 +16,7 @@ _ACCEPTED: Final = 202
 _TAKEN_AT: Final = "X-Penstock-Taken-At"
 
 
-def await_look(wire: Wire, get: Callable[[str], Job], request_id: str) -> Job:
+def await_look(wire: Wire, get: Callable[[str], JobRecord], request_id: str) -> JobRecord:
     """Return a job that has a look or an output; raise `OutputNotReady` if there is neither.
 
     A newer look is asked for by the same call; whoever wants that comes again a little later.
@@ -39,6 +39,6 @@ def await_look(wire: Wire, get: Callable[[str], Job], request_id: str) -> Job:
     )
 
 
-def partial_of(job: Job) -> Partial | None:
+def partial_of(job: JobRecord) -> Partial | None:
     """Return what is known of the newest look at a job that runs."""
     return None if job.outcome is None or job.outcome.output_url else job.outcome.partial

@@ -27,7 +27,7 @@ from penstock.client.errors import (
 )
 from penstock.client.images import ImagePlace, places_of
 from penstock.client.lines import Line, LineGroups, LineList, groups_of, one_of, path_of
-from penstock.client.models import Download, Job, JobPage, ModelPage, Partial
+from penstock.client.models import Download, JobPage, JobRecord, ModelPage, Partial
 from penstock.client.money import SpentReport
 from penstock.client.options import SubmitOptions, query_of
 from penstock.client.partial import await_look, partial_of
@@ -49,7 +49,7 @@ _POLL_GROWTH: Final = 1.5
 _HEADER_VALUE: Final = re.compile(r"[\x21-\x7e]+")
 
 
-class Client:
+class Api:
     """A connection to one Penstock server; close it, or use it as a context manager.
 
     Only what cannot be doubled is ever repeated by itself: reads, the submission of a file of 8 MiB
@@ -99,7 +99,7 @@ class Client:
         priority: int | None = None,
         idempotency_key: str | None = None,
         **options: Unpack[SubmitOptions],
-    ) -> Job:
+    ) -> JobRecord:
         """Send a JSONL file, or what is left of an open one, and return the accepted job.
 
         The file is read in small pieces while it is sent. An answer means that the server has it
@@ -134,7 +134,7 @@ class Client:
             pieces = Source(file, file.tell(), size)
             content = submit_in_pieces(self._wire, pieces, model, on_sent, about, query)
             if content is not None:
-                return decode(content, Job)
+                return decode(content, JobRecord)
         key = uuid4().hex if idempotency_key is None else idempotency_key
         headers = {"Content-Type": "application/json", **about}
         headers["Idempotency-Key"] = _header_value("idempotency key", key)
@@ -150,7 +150,7 @@ class Client:
         content = self._wire.submit(
             "/requests", form, headers, can_repeat=start is not None, params=query
         )
-        return decode(content, Job)
+        return decode(content, JobRecord)
 
     def validate(
         self,
@@ -189,9 +189,9 @@ class Client:
         )
         return decode(content, Validation)
 
-    def get(self, request_id: str) -> Job:
+    def get(self, request_id: str) -> JobRecord:
         """Return the job as it is now."""
-        return decode(self._wire.get(_path(request_id)), Job)
+        return decode(self._wire.get(_path(request_id)), JobRecord)
 
     def list(
         self,
@@ -205,11 +205,11 @@ class Client:
         params = {"limit": limit, "cursor": cursor, "offset": offset, "status": status}
         return decode(self._wire.get("/requests", params), JobPage)
 
-    def cancel(self, request_id: str) -> Job:
+    def cancel(self, request_id: str) -> JobRecord:
         """Ask for a job's end and return it; it may take a while until the job is cancelled."""
-        return decode(self._wire.post(_path(request_id) + "/cancel"), Job)
+        return decode(self._wire.post(_path(request_id) + "/cancel"), JobRecord)
 
-    def retry(self, request_id: str, outcomes: Sequence[str] | None = None) -> Job:
+    def retry(self, request_id: str, outcomes: Sequence[str] | None = None) -> JobRecord:
         """Send lines of a job that has ended again, into the same output, and return the job.
 
         `outcomes` says which, such as `["error", "missing"]`; without it those that the job's own
@@ -222,7 +222,7 @@ class Client:
             can_repeat=True,
             params=None if outcomes is None else {"outcomes": ",".join(outcomes)},
         )
-        return decode(answer, Job)
+        return decode(answer, JobRecord)
 
     def lines(
         self,
@@ -286,9 +286,9 @@ class Client:
         *,
         poll_seconds: float | None = None,
         timeout_seconds: float | None = None,
-        on_change: Callable[[Job], None] | None = None,
+        on_change: Callable[[JobRecord], None] | None = None,
         now: Callable[[], float] = time.monotonic,
-    ) -> Job:
+    ) -> JobRecord:
         """Return the job when it is over, however it ended; look at `status`.
 
         Without `poll_seconds` the pauses grow from one second to half a minute. `on_change` is
@@ -297,7 +297,7 @@ class Client:
         """
         started = answered = now()
         pause = poll_seconds or _POLL_FIRST_SECONDS
-        job: Job | None = None
+        job: JobRecord | None = None
         while True:
             try:
                 current = self.get(request_id)
@@ -381,14 +381,14 @@ def _path(request_id: str) -> str:
     return "/requests/" + quote(request_id, safe="")
 
 
-def _face(job: Job) -> tuple[object, ...]:
+def _face(job: JobRecord) -> tuple[object, ...]:
     """Return what of a job is worth telling."""
     waiting = job.waiting
     place = None if waiting is None else (waiting.reason, waiting.position, waiting.shards)
     return job.status, job.state, job.stats, place
 
 
-def _output_url(job: Job) -> str:
+def _output_url(job: JobRecord) -> str:
     outcome = job.outcome
     found = outcome and (outcome.output_url or next(iter(outcome.output_download_urls or ()), None))
     if found:
