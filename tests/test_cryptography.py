@@ -20,7 +20,7 @@ from tests.blobs.file_server import certificate
 
 from penstock.blobs.bucket import Bucket
 from penstock.blobs.egress import Egress, Outgoing, Patience
-from penstock.client import Client, ConnectionFailed
+from penstock.client import Api, ConnectionFailed
 from penstock.clock import SystemClock
 from penstock.core.uri import read
 from penstock.errors import ProviderUnclear, ProviderUnreachable
@@ -39,8 +39,15 @@ CRYPTOGRAPHY = {
 }
 HASHES = {"hashlib.sha256", "hashlib.file_digest", "hashlib.blake2b"}
 """The last finds identical lines of a job; it guards nothing."""
-TLS = {"ssl.create_default_context", "ssl.SSLContext"}
-"""The second stands in annotations alone; a call of it is looked for apart."""
+TLS = {
+    "ssl.create_default_context",
+    # Stands in annotations alone; a call of it is looked for apart.
+    "ssl.SSLContext",
+    # `penstock doctor` says what is wrong with a certificate, and when one ends.
+    "ssl.SSLCertVerificationError",
+    "ssl.SSLError",
+    "ssl.cert_time_to_seconds",
+}
 
 RANDOM = {
     # Jitter of retries, which nobody gains by guessing.
@@ -189,7 +196,7 @@ async def outwards(url: str, _http: httpx2.AsyncClient) -> None:
 
 async def by_our_client(url: str, _http: httpx2.AsyncClient) -> None:
     """Ask as the command line does."""
-    with Client(url, "canary", sleep=lambda _seconds: None) as client:
+    with Api(url, "canary", sleep=lambda _seconds: None) as client:
         client.get("req_x")
 
 

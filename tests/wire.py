@@ -57,7 +57,8 @@ def serving(app: ASGIApp, http: type[asyncio.Protocol] | str = "auto") -> Iterat
         access_log=False,
         log_config=None,
         server_header=False,
-        timeout_graceful_shutdown=2,
+        # Connections that are not closed by then are left open, which fails whatever test comes next.
+        timeout_graceful_shutdown=30,
     )
     server = _Server(config)
     thread = threading.Thread(target=server.run, args=([listener],))

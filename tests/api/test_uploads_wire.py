@@ -23,7 +23,7 @@ from tests.wire import serving
 from penstock.api.protocol import guarded
 from penstock.api.upload_fields import PARTIAL_TYPE
 from penstock.blobs.spool import INPUT, Spool
-from penstock.client import Client
+from penstock.client import Api as Calls
 from penstock.client.pieces import PIECES_FROM_BYTES
 from penstock.core.job import OrgId
 from penstock.core.limits import Limits
@@ -238,7 +238,7 @@ def test_our_client_gets_through(server: Server) -> None:
     jobs = server.count()
     data = lines(PIECES_FROM_BYTES // len(lines(1)) + 1_000).encode()
     network = Cutting()
-    with Client(server.url, server.key, transport=network, sleep=lambda _: None) as client:
+    with Calls(server.url, server.key, transport=network, sleep=lambda _: None) as client:
         job = client.submit(io.BytesIO(data))
     assert network.pieces == 4
     assert server.spool.path(job.request_id, INPUT).read_bytes() == data

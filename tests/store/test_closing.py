@@ -1,4 +1,4 @@
-"""A transaction that is cancelled leaves no lock on a SQLite file."""
+"""What is cancelled leaves no lock on a SQLite file, and no connection behind a closed store."""
 
 import asyncio
 import gc
@@ -6,9 +6,12 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 from tests.fake_clock import START
 
+from penstock.store.closing import Closing
+from penstock.store.location import Location
 from penstock.store.store import Store
 
 PATIENCE_SECONDS = 20.0
@@ -44,3 +47,29 @@ def write_elsewhere(path: Path) -> None:
     with other:
         assert other.execute("UPDATE workers SET started_at = 2.0").rowcount == 1
     other.close()
+
+
+@pytest.mark.usefixtures("no_collector")
+async def test_nothing_is_open_when_a_store_is_closed(location: Location) -> None:
+    """What cancelled tasks let go of is closed with the store, before its event loop can end."""
+    for turns in range(1, 25):
+        store = Store.open(location)
+        tasks = [asyncio.create_task(store.workers.join(f"{n}", START)) for n in range(3)]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        # A second cancel meets what the first one has set off.
+        await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await store.close()
+        assert [one for one in gc.get_objects() if is_open(one)] == []
+
+
+def is_open(one: object) -> bool:
+    """Whether this is a driver's connection that is not closed, or whose thread still works."""
+    if isinstance(one, Closing):
+        return one._thread.is_alive()
+    return isinstance(one, psycopg.AsyncConnection) and not one.closed

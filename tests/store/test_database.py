@@ -21,6 +21,7 @@ from penstock.store.database import (
     prepare_connection,
     sqlite_url,
 )
+from penstock.store.leftovers import Leftovers
 from penstock.store.store import Store
 from penstock.store.upgrade import upgrade
 
@@ -170,7 +171,7 @@ def test_every_connection_gets_its_pragmas(path: Path) -> None:
 async def test_errors_do_not_quote_values(path: Path) -> None:
     """The values of a failed statement stay out of its error, and so out of logs."""
     migrate(path)
-    engine = open_sqlite(path)
+    engine = open_sqlite(path, Leftovers())
     statement = tables.users.insert().values(id="u", name="canary-value", created_at=0.0)
     async with engine.begin() as connection:
         await connection.execute(statement)
@@ -183,7 +184,7 @@ async def test_errors_do_not_quote_values(path: Path) -> None:
 async def test_two_writers_wait_for_each_other(path: Path) -> None:
     """A transaction that reads and then writes takes its lock at the beginning."""
     migrate(path)
-    engine = open_sqlite(path)
+    engine = open_sqlite(path, Leftovers())
     async with engine.begin():
         other = sqlite3.connect(path, timeout=0)
         with pytest.raises(sqlite3.OperationalError, match="locked"):

@@ -52,6 +52,15 @@ class Closing(aiosqlite.Connection):
         self._undo_first()
         return super().stop()
 
+    async def end(self) -> None:
+        """Close it, unless somebody has, and wait until its thread has ended."""
+        if not self._thread.is_alive():
+            return
+        if self._running:
+            await self.close()
+        # It answers through the event loop, which must not end before it.
+        await asyncio.to_thread(self._thread.join)
+
     def _undo_first(self) -> None:
         # The driver's thread does one thing after the other.
         self._tx.put_nowait((None, self._undo))
@@ -61,9 +70,9 @@ class Closing(aiosqlite.Connection):
             self._connection.undo()
 
 
-async def connect(path: Path) -> aiosqlite.Connection:
-    """Open a file."""
+def new_connection(path: Path) -> Closing:
+    """Return a connection to a file, which is opened when it is awaited."""
     connection = Closing(lambda: _Tidy(path), _ROWS_AT_ONCE)
     # A thread of a connection that somebody forgot must not keep the process alive.
     connection._thread.daemon = True  # noqa: SLF001  # as SQLAlchemy does it
-    return await connection
+    return connection

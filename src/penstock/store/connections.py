@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from penstock.errors import DatabaseUnavailable
 from penstock.store.glance import Glance
+from penstock.store.leftovers import Leftovers
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class Connections:
     def __init__(
         self,
         engine: AsyncEngine,
+        leftovers: Leftovers,
         *,
         seconds_max: float | None = None,
         glance: Glance | None = None,
@@ -58,6 +60,7 @@ class Connections:
         self._engine = engine
         self._seconds_max = seconds_max
         self._glance = glance
+        self._leftovers = leftovers
 
     @property
     def sync_engine(self) -> sa.Engine:
@@ -80,7 +83,9 @@ class Connections:
             # Saves two round trips, and leaves no transaction open where a process freezes.
             options["isolation_level"] = "AUTOCOMMIT"
         engine = self._engine.execution_options(**options)
-        return Connections(engine, seconds_max=self._seconds_max, glance=self._glance)
+        return Connections(
+            engine, self._leftovers, seconds_max=self._seconds_max, glance=self._glance
+        )
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
@@ -113,6 +118,7 @@ class Connections:
         if self._glance is not None:
             self._glance.close()
         await self._engine.dispose()
+        await self._leftovers.close()
 
     @asynccontextmanager
     async def _bounded(self) -> AsyncIterator[None]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import aiosqlite
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -18,7 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from penstock.clock import SystemClock
 from penstock.errors import ConfigurationError, DatabaseUnavailable
 from penstock.fault import fault
-from penstock.store.closing import connect
+from penstock.store.closing import new_connection
+from penstock.store.leftovers import Leftovers
 from penstock.store.location import Location
 from penstock.store.postgres import open_for_migrations
 from penstock.store.tables import metadata
@@ -26,7 +28,7 @@ from penstock.store.tables import metadata
 T = TypeVar("T")
 
 WAL_SAFE_SINCE: Final = (3, 51, 3)
-REVISION: Final = "0006"
+REVISION: Final = "0007"
 """The newest migration in `migrations/versions`."""
 
 MIGRATION_LOCK: Final = 0x50656E73746F636B
@@ -87,11 +89,17 @@ def supply_subsec(connection: Any) -> None:  # noqa: ANN401
         connection.create_function("unixepoch", 1, lambda _subsec: clock.now())
 
 
-def open_sqlite(path: Path) -> AsyncEngine:
+def open_sqlite(path: Path, leftovers: Leftovers) -> AsyncEngine:
     """Return an engine on a SQLite file; writes begin IMMEDIATE so that they queue, not fail."""
+
+    async def connect() -> aiosqlite.Connection:
+        connection = new_connection(path)
+        leftovers.add(connection)
+        return await connection
+
     engine = create_async_engine(
         f"sqlite+aiosqlite:///{path}",
-        async_creator=lambda: connect(path),
+        async_creator=connect,
         pool_size=4,
         max_overflow=4,
         # Errors quote their statement; its values (digests, payloads) stay out of logs.

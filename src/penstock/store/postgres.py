@@ -11,6 +11,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from penstock.store.leftovers import Leftovers
 from penstock.store.location import Postgres
 
 CONNECT_SECONDS: Final = 3
@@ -51,9 +52,15 @@ _OURS: Final = _SESSION | {
 }
 
 
-def open_postgres(location: Postgres) -> AsyncEngine:
+def open_postgres(location: Postgres, leftovers: Leftovers) -> AsyncEngine:
     """Return the engine of the store."""
     engine = create_async_engine(location.url, **_pool(location, "penstock"))
+
+    # Before the listener that settles the session, in which a caller may be cancelled.
+    @sa.event.listens_for(engine.sync_engine, "connect")
+    def _on_connect(connection: Any, _record: object) -> None:  # noqa: ANN401  # a DB-API connection
+        leftovers.add(connection.driver_connection)
+
     _settle_sessions(engine.sync_engine, _OURS)
     return engine
 

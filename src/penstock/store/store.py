@@ -13,6 +13,7 @@ from penstock.store.history import History
 from penstock.store.idempotency import Idempotency
 from penstock.store.jobs import Jobs
 from penstock.store.keys import Keys
+from penstock.store.leftovers import Leftovers
 from penstock.store.location import ENGINE_FILE, Location
 from penstock.store.looks import Looks
 from penstock.store.orgs import Orgs
@@ -50,12 +51,13 @@ class Store:
         Without an `audit_key` the log still shows accidents, but not a forger.
         """
         migrate(location)
+        leftovers = Leftovers()
         if isinstance(location, Path):
             # A write waits there for the writers before it, for as long as the disk needs.
-            return cls(Connections(open_sqlite(location), glance=Glance(location)), audit_key)
-        return cls(
-            Connections(open_postgres(location), seconds_max=location.seconds_max), audit_key
-        )
+            engine, glance = open_sqlite(location, leftovers), Glance(location)
+            return cls(Connections(engine, leftovers, glance=glance), audit_key)
+        engine, seconds_max = open_postgres(location, leftovers), location.seconds_max
+        return cls(Connections(engine, leftovers, seconds_max=seconds_max), audit_key)
 
     async def ping(self) -> None:
         """Raise if the database does not answer; it takes no lock, a long write is no outage."""
