@@ -66,6 +66,25 @@ def test_all_lines_add_up() -> None:
     assert "2 of 2 lines" in found.basis
 
 
+@given(
+    st.lists(st.tuples(st.integers(0, 9_000), st.integers(0, 9_000)), min_size=1, max_size=6),
+    st.integers(1, 100),
+)
+def test_plain_tokens_cost_the_same_in_one_sum(tokens: list[tuple[int, int]], more: int) -> None:
+    """Line by line, as where a line has dear tokens, the cost is the same but for roundings."""
+    lines = [line(2.0 * prompt, 10.0 * output) for prompt, output in tokens]
+    total = len(lines) * more
+    found = sample(*lines, of=total)
+    at_once = of(found, past(90, 20)).micro_dollars
+    # One token of sound in the smallest range: what has a price of its own is looked at apart.
+    mixed = sample(*lines[:-1], lines[-1]._replace(audio=1e-6), of=total)
+    apart = of(mixed, past(90, 20)).micro_dollars
+    assert at_once is not None
+    assert apart is not None
+    for one, other in zip(*map(msgspec.structs.astuple, (at_once, apart)), strict=True):
+        assert one == pytest.approx(other, rel=1e-3, abs=20 * total)
+
+
 def test_a_sample_stands_for_all() -> None:
     """Lines that are alike are multiplied, without an error."""
     found = of(sample(*[line()] * 100, of=5_000))

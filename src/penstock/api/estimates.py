@@ -46,8 +46,10 @@ class Estimator:
             thinks="gemini-3" in (model.provider_model or model.id) and not model.images,
             output_tokens=self._rules.output_tokens_per_line,
         )
-        sample = await asyncio.to_thread(
-            sample_of, question.input_path, question.index_path, traits
-        )
         price = model.price_on(question.day)
-        return estimate(sample, price, past, deduplicate=question.deduplicate)
+
+        def look() -> Estimate:
+            sample = sample_of(question.input_path, question.index_path, traits)
+            return estimate(sample, price, past, deduplicate=question.deduplicate)
+
+        return await asyncio.to_thread(look)

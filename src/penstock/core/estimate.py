@@ -14,12 +14,12 @@ from typing import Final, NamedTuple
 import msgspec
 
 from penstock.core.line import Usage
-from penstock.core.models import Price, cost_pico_dollars
+from penstock.core.models import PROMPT_TOKENS_LONG, Price, cost_pico_dollars
 from penstock.core.money import micro_from_pico
 from penstock.core.tokens import Guess, LineGuess
 
-SAMPLE_LINES_MAX: Final = 1_000
-"""Lines of a job that are looked at."""
+SAMPLE_LINES_MAX: Final = 500
+"""Lines of a job that are looked at; a submission waits for them, a hundred in two milliseconds."""
 
 HISTORY_JOBS_MAX: Final = 20
 """Earlier jobs that an estimate rests on."""
@@ -96,6 +96,9 @@ class _Belief(NamedTuple):
     """From the middle to where nine in ten are, on either side."""
 
 
+_Beliefs = tuple[_Belief | None, _Belief | None]
+"""Of prompts and of answers."""
+
 _Z: Final = 1.645
 """Nine in ten of a normal distribution are within so many standard deviations."""
 
@@ -138,14 +141,19 @@ def estimate(
     )
     beliefs = (on_prompt, on_output)
     online = None if price is None or price.online is None else price.online
-    cost = None if price is None else _cost(sampled, paid, price, beliefs)
-    online_cost = None if online is None else _cost(sampled, paid, online, beliefs).expected
+    if _is_plain(sampled):
+        # Then the cost is the tokens times a price; line by line it takes twenty times as long.
+        cost = None if price is None else _plain_cost(prompt, output, price, beliefs)
+        dear = None if online is None else _plain_cost(prompt, output, online, beliefs)
+    else:
+        cost = None if price is None else _cost(sampled, paid, price, beliefs)
+        dear = None if online is None else _cost(sampled, paid, online, beliefs)
     return Estimate(
         lines=round(paid.expected),
         prompt_tokens=_span(_believed(prompt, on_prompt)),
         output_tokens=_span(_believed(output, on_output)),
         micro_dollars=cost,
-        online_micro_dollars=online_cost,
+        online_micro_dollars=None if dear is None else dear.expected,
         sampled_lines=len(sample.guesses),
         history_jobs=len(past),
         plain_prompt_tokens=round(prompt.guess.expected),
@@ -275,10 +283,24 @@ def _ratio(one: float, other: float) -> float:
     return one / other if other > 0 else 1.0
 
 
-def _cost(
-    sample: Sample, paid: Guess, price: Price, beliefs: tuple[_Belief | None, _Belief | None]
-) -> Span:
-    """Return the cost: prompts and answers are wrong each in its own direction."""
+def _is_plain(sample: Sample) -> bool:
+    """Tell that no line has tokens with a price of their own."""
+    return all(
+        not one.audio and not one.images.high and one.prompt.high <= PROMPT_TOKENS_LONG
+        for one in sample.guesses
+    )
+
+
+def _plain_cost(prompt: _Total, output: _Total, price: Price, beliefs: _Beliefs) -> Span:
+    """Return the cost of tokens that all have the same price."""
+    return _sum(
+        _believed(prompt, beliefs[0]).times(price.input),
+        _believed(output, beliefs[1]).times(price.output),
+    )
+
+
+def _cost(sample: Sample, paid: Guess, price: Price, beliefs: _Beliefs) -> Span:
+    """Return the cost, line by line."""
 
     def of_prompt(one: LineGuess) -> Guess:
         return Guess(*(float(_prompt_pico(price, each, one)) for each in one.prompt))
@@ -287,8 +309,14 @@ def _cost(
         both = zip(one.output, one.images, strict=True)
         return Guess(*(float(_output_pico(price, *each, one)) for each in both))
 
-    prompt = _believed(_total(sample, paid, of_prompt), beliefs[0])
-    output = _believed(_total(sample, paid, of_output), beliefs[1])
+    return _sum(
+        _believed(_total(sample, paid, of_prompt), beliefs[0]),
+        _believed(_total(sample, paid, of_output), beliefs[1]),
+    )
+
+
+def _sum(prompt: Guess, output: Guess) -> Span:
+    """Return the cost in micro-dollars of both in pico-dollars: each errs in its own direction."""
     expected = prompt.expected + output.expected
     below = math.hypot(prompt.expected - prompt.low, output.expected - output.low)
     above = math.hypot(prompt.high - prompt.expected, output.high - output.expected)

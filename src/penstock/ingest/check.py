@@ -31,6 +31,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from penstock.core.files import ANY_FILE, FileRule
 from penstock.core.limits import Limits
+from penstock.core.ordinary import SIMPLEST_LEVELS, is_simplest
 from penstock.errors import Problem
 from penstock.ingest.decode import first_bad_utf8
 from penstock.ingest.explain import Verdict, syntax_verdict
@@ -127,6 +128,7 @@ class LineCheck:
         self._values_max = limits.line_values_max
         # Fewer levels than this cannot be too many, whatever they are.
         self._free_levels = min(self._depth_max, limits.provider_depth_max + 1)
+        self._may_be_simplest = self._free_levels >= SIMPLEST_LEVELS
         self._plain = PlainLines() if self._free_levels >= PLAIN_LEVELS else None
 
     def passes(self, lines: Sequence[bytes], block: bytes) -> bool:
@@ -148,6 +150,8 @@ class LineCheck:
             )
         except ValueError:
             return False
+        if self._may_be_simplest and is_simplest(value):
+            return True
         if not _is_well_shaped(value) or not self._is_within(value):
             return False
         return self._traps.judge(value["request"]) is None

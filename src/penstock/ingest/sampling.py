@@ -1,6 +1,6 @@
 """Looks at some lines of a stored input, spread evenly over it, to guess what all of them cost.
 
-The index says where each line is, so a gigabyte costs as much as a megabyte: at most a thousand
+The index says where each line is, so a gigabyte costs as much as a megabyte: at most five hundred
 lines, and eight megabytes of them, or one line where that is more.
 """
 
