@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import sqlalchemy as sa
 from tests.fake_clock import START
 
 from penstock.store.closing import Closing
@@ -64,12 +65,36 @@ async def test_nothing_is_open_when_a_store_is_closed(location: Location) -> Non
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        opened = list(store._engine._leftovers._opened)
         await store.close()
-        assert [one for one in gc.get_objects() if is_open(one)] == []
+        assert [one for one in opened if is_open(one)] == []
 
 
 def is_open(one: object) -> bool:
-    """Whether this is a driver's connection that is not closed, or whose thread still works."""
+    """Whether this is a driver's connection that is not closed, or whose thread goes on."""
     if isinstance(one, Closing):
+        # It has said all that it had to say, and ends now.
+        one._thread.join(PATIENCE_SECONDS)
         return one._thread.is_alive()
     return isinstance(one, psycopg.AsyncConnection) and not one.closed
+
+
+async def test_what_somebody_still_holds_is_closed_with_the_store(location: Location) -> None:
+    """The pool leaves connections that are in use to their users, who may never come back."""
+    store = Store.open(location)
+    is_held = asyncio.Event()
+
+    async def hold() -> None:
+        async with store._engine.connect() as connection:
+            await connection.execute(sa.select(1))
+            is_held.set()
+            await asyncio.Event().wait()
+
+    holder = asyncio.create_task(hold())
+    await is_held.wait()
+    opened = list(store._engine._leftovers._opened)
+    assert len(opened) == 1
+    await store.close()
+    assert [one for one in opened if is_open(one)] == []
+    holder.cancel()
+    await asyncio.gather(holder, return_exceptions=True)

@@ -42,6 +42,8 @@ class _Tidy(sqlite3.Connection):
 class Closing(aiosqlite.Connection):
     """The driver's connection, which ends its transaction before it ends."""
 
+    _stopped: asyncio.Future[None] | None = None
+
     async def close(self) -> None:
         """Roll back and close."""
         self._undo_first()
@@ -49,17 +51,23 @@ class Closing(aiosqlite.Connection):
 
     def stop(self) -> asyncio.Future[None] | None:
         """Roll back and close, without waiting for it."""
-        self._undo_first()
-        return super().stop()
+        # The thread ends at the first time, and would never get to a second one.
+        if self._running:
+            self._undo_first()
+            self._stopped = super().stop()
+        return self._stopped
 
     async def end(self) -> None:
-        """Close it, unless somebody has, and wait until its thread has ended."""
-        if not self._thread.is_alive():
-            return
+        """Close it, unless somebody has, and wait until its thread has nothing more to say."""
         if self._running:
             await self.close()
-        # It answers through the event loop, which must not end before it.
-        await asyncio.to_thread(self._thread.join)
+        if self._thread.is_alive():
+            # Of one that was still being opened, too.
+            self.stop()
+        # It answers through the event loop that it was stopped in, which must not end before it.
+        stopped = self._stopped
+        if stopped is not None and stopped.get_loop() is asyncio.get_running_loop():
+            await stopped
 
     def _undo_first(self) -> None:
         # The driver's thread does one thing after the other.
