@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 HASHED := --require-hashes --only-binary :all:
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fmt lock audit sbom clean simulate kill fuzz-api fuzz fuzz-atheris
+.PHONY: help demo test check generate docs bench fmt lock audit sbom clean simulate kill fuzz-api fuzz fuzz-atheris
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -30,6 +30,10 @@ $(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt requirements/s3.txt
 
 $(VENV)/.deploy: $(VENV)/.dev requirements/deploy.txt
 	$(PIP) install $(HASHED) -r requirements/deploy.txt
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.dev requirements/docs.txt
+	$(PIP) install $(HASHED) -r requirements/docs.txt
 	@touch $@
 
 demo: $(VENV)/.runtime ## run 200 requests end to end on this machine, no account needed
@@ -70,14 +74,25 @@ SECONDS ?= 180
 fuzz-atheris: $(VENV)/fuzz/.done ## fuzz one parser by its coverage, TARGET=json SECONDS=N
 	$(BIN)/python tools/fuzz_atheris.py --target $(TARGET) --seconds $(SECONDS)
 
-check: $(VENV)/.deploy ## lint, types, import contracts, size gates
+check: $(VENV)/.deploy $(VENV)/.docs ## lint, types, import contracts, size gates
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python tools/gate.py
 	$(BIN)/python tools/document_settings.py --check
+	$(BIN)/python tools/document_reference.py --check
+	$(BIN)/python tools/build_site.py --check
+	$(BIN)/python tools/make_blocking.py --check
 	$(BIN)/python tools/lint_deploy.py
+
+generate: $(VENV)/.dev ## make the blocking client from the async one, and the reference from the code
+	$(BIN)/python tools/make_blocking.py
+	$(BIN)/python tools/document_settings.py
+	$(BIN)/python tools/document_reference.py
+
+docs: $(VENV)/.docs ## build the documentation into dist/site
+	$(BIN)/python tools/build_site.py
 
 bench: $(VENV)/.dev ## measure speed and memory (bench/README.md)
 	$(BIN)/python bench/run.py
@@ -115,6 +130,7 @@ lock: $(VENV)/.dev ## resolve the requirements again (upgrades them)
 	$(LOCK) requirements/schemathesis.in -o requirements/schemathesis.txt --upgrade
 	$(LOCK) requirements/audit.in -o requirements/audit.txt --upgrade
 	$(LOCK) requirements/deploy.in -c requirements/dev.txt -o requirements/deploy.txt --upgrade
+	$(LOCK) requirements/docs.in -c requirements/dev.txt -o requirements/docs.txt --upgrade
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-output dist

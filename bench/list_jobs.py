@@ -1,8 +1,9 @@
 """Lists of a tenant with very many jobs: first, middle and last page, by offset and by cursor.
 
-Prints one JSON object. The rows are written by SQL on the real schema, in every state and of three
-tenants; the pages are asked for over HTTP of a server of our own without a lifecycle, which would
-otherwise set to work on the open ones. `store_ms` is the page and the count alone, without HTTP.
+Prints one JSON object. The rows are written by SQL on the real schema, in every state, of three
+tenants, most with a name and labels; the pages are asked for over HTTP of a server of our own
+without a lifecycle, which would otherwise set to work on the open ones. `store_ms` is the page and
+the count alone, without HTTP.
 """
 
 import argparse
@@ -20,13 +21,17 @@ from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
+from msgspec.structs import replace
 from starlette.applications import Starlette
+from starlette.datastructures import QueryParams
 
 from call import REQUESTS, Call, spread
 from penstock.api.app import create_app
+from penstock.api.pages import read_page
 from penstock.api.protocol import guarded
 from penstock.core.job import new_job_id
-from penstock.core.state import JobState, states_of
+from penstock.core.limits import Limits
+from penstock.core.state import JobState
 from penstock.settings import build, emulator_values
 from penstock.store.jobs import Page
 from penstock.store.location import DATABASE_FILE
@@ -35,7 +40,22 @@ from penstock.wiring import DEFAULT_ORG, DEFAULT_USER, Server
 from processes import NOBODY, Process, machine, started
 
 GOAL_MS: Final = 20.0
-FILTERS: Final = ("", "success", "failed", "queued", "processing", "cancelled")
+STATUSES: Final = ("success", "failed", "queued", "processing", "cancelled")
+FILTERS: Final = (
+    "",
+    *(f"status={status}" for status in STATUSES),
+    "name=nightly-7",
+    "name_prefix=nightly-4",
+    "label=team:ads",
+    "label=run:77",
+    "prefix=req_a",
+    "prefix=req_ab",
+    "name=nightly-7&label=team:ads",
+    "status=failed&label=run:77",
+)
+"""Those within the goal. Of two filters that each select many, the count alone takes longer."""
+
+WIDE: Final = ("label=env:prod&label=team:ads", "status=success&label=env:prod")
 SHARES: Final = {
     JobState.ACCEPTED: 20,
     JobState.PREPARED: 10,
@@ -46,6 +66,7 @@ SHARES: Final = {
     JobState.FAILED: 50,
     JobState.CANCELLED: 50,
 }
+TEAMS: Final = ("ads", "search", "maps", "mail")
 LIMIT: Final = 50
 OTHERS: Final = ("other-1", "other-2")
 COUNTS: Final = (
@@ -61,6 +82,7 @@ def rows(jobs: int) -> Iterator[dict[str, Any]]:
     created_at = 1_790_000_000.0
     for number, state in enumerate(states):
         created_at += rng.random() * 10
+        labels = {"team": TEAMS[number % 4], "env": "prod", "run": str(number // 20)}
         ended = state in {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
         is_good = state is JobState.SUCCEEDED
         yield {
@@ -85,6 +107,8 @@ def rows(jobs: int) -> Iterator[dict[str, Any]]:
             "cost_micro_dollars": 42 if is_good else None,
             "output_bytes": 100_000 if is_good else None,
             "output_sha256": "1" * 64 if is_good else None,
+            "name": f"nightly-{number % 500}" if number % 3 else None,
+            "labels": json.dumps(labels if number % 10 else {}),
         }
 
 
@@ -93,13 +117,26 @@ def fill(database: Path, jobs: int) -> None:
     connection = sqlite3.connect(database)
     with connection:
         for org in (DEFAULT_ORG, *OTHERS):
-            connection.execute("INSERT OR IGNORE INTO orgs VALUES (?, ?, 0)", (org, org))
-        connection.execute("INSERT OR IGNORE INTO users VALUES (?, ?, 0)", (DEFAULT_USER,) * 2)
+            connection.execute(
+                "INSERT OR IGNORE INTO orgs (id, name, created_at) VALUES (?, ?, 0)", (org, org)
+            )
+        connection.execute(
+            "INSERT OR IGNORE INTO users (id, name, created_at) VALUES (?, ?, 0)",
+            (DEFAULT_USER,) * 2,
+        )
         every = list(rows(jobs))
         names = list(every[0])
         marks = ", ".join(f":{name}" for name in names)
         statement = f"INSERT INTO jobs ({', '.join(names)}) VALUES ({marks})"  # noqa: S608  # our own names
         connection.executemany(statement, every)
+        connection.executemany(
+            "INSERT INTO job_labels VALUES (?, ?, ?, ?, ?)",
+            (
+                (row["id"], key, value, row["org_id"], row["created_at"])
+                for row in every
+                for key, value in json.loads(row["labels"]).items()
+            ),
+        )
     connection.close()
 
 
@@ -137,19 +174,19 @@ async def timed(call: Call, path: str, runs: int) -> tuple[list[float], dict[str
     return took[1:], page
 
 
-async def measure_filter(call: Call, store: Store, status: str, runs: int) -> dict[str, Any]:
+async def measure_filter(call: Call, store: Store, asked: str, runs: int) -> dict[str, Any]:
     """Ask for pages of one filter, by offset and by cursor, over HTTP and of the store alone."""
-    states = states_of(status) if status else None
-    query = f"?limit={LIMIT}" + (f"&status={status}" if status else "")
+    wanted = read_page(QueryParams(asked), Limits()) or Page()
+    query = f"?limit={LIMIT}&{asked}"
     total = (await call.json("GET", REQUESTS + query))["total"]
     result: dict[str, Any] = {"jobs": total}
     places = {"first": 0, "middle": total // 2, "last": max(total - LIMIT, 0)}
     for place, offset in places.items():
         took, page = await timed(call, f"{REQUESTS}{query}&offset={offset}", runs)
-        if len(page["requests"]) != min(LIMIT, total) or page["total"] != total:
-            raise RuntimeError(f"the page at {offset} of {status!r} is wrong")
+        if len(page["requests"]) != min(LIMIT, total - offset) or page["total"] != total:
+            raise RuntimeError(f"the page at {offset} of {asked!r} is wrong")
         alone = []
-        wanted = Page(states=states, limit=LIMIT, offset=offset)
+        wanted = replace(wanted, limit=LIMIT, offset=offset)
         for _ in range(runs):
             begun = time.perf_counter()
             await store.jobs.page(DEFAULT_ORG, wanted)
@@ -177,15 +214,16 @@ async def measure(server: Process, folder: Path, given: argparse.Namespace) -> d
         "runs": given.runs,
         "http_and_key_alone": spread(empty),
     }
-    for status in FILTERS:
-        figures = await measure_filter(call, store, status, given.runs)
-        result[f"status_{status or 'any'}"] = figures
+    for asked in FILTERS:
+        result[f"list_{asked or 'any'}"] = await measure_filter(call, store, asked, given.runs)
+    for asked in WIDE:
+        result[f"wide_{asked}"] = await measure_filter(call, store, asked, given.runs)
     await call.close()
     await store.close()
     pages = [
         figures
         for name, kind in result.items()
-        if name.startswith("status_")
+        if name.startswith("list_")
         for figures in kind.values()
         if isinstance(figures, dict)
     ]

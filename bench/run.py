@@ -29,6 +29,8 @@ BENCHMARKS: Final = {
     "ingest_raw_300b_lines": [*_RAW, "--lines", "190000", "--line-bytes", "300"],
     "ingest_raw_300kb_lines": [*_RAW, "--lines", "330", "--line-bytes", "300000"],
     "download_1gb": ["download.py"],
+    "client_1gb": ["client.py", "--lines", "200000", "--line-bytes", "5300"],
+    "map": ["map.py"],
     "peers_100mb": ["peers.py", "--megabytes", "100", "--rounds", "3"],
     "peers_1gb": ["peers.py", "--megabytes", "1000", "--rounds", "1", "--no-openai"],
     "small_calls": ["small_calls.py"],

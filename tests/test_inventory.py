@@ -115,7 +115,12 @@ def test_processes_are_started_without_a_shell() -> None:
             "asyncio.create_subprocess_exec",
         }
     }
-    assert starting == {"cli/dev.py", "receive/receiver.py", "lifecycle/crew.py"}
+    assert starting == {
+        "cli/dev.py",
+        "receive/receiver.py",
+        "lifecycle/crew.py",
+        "testing/process.py",
+    }
 
 
 def test_no_route_is_for_tests() -> None:

@@ -57,7 +57,7 @@ def serving(app: ASGIApp, http: type[asyncio.Protocol] | str = "auto") -> Iterat
         access_log=False,
         log_config=None,
         server_header=False,
-        # Connections that are not closed by then are left open, which fails whatever test comes next.
+        # Connections that are not closed by then stay open, and fail whatever test comes next.
         timeout_graceful_shutdown=30,
     )
     server = _Server(config)

@@ -43,7 +43,7 @@ UNSAID: Final = NESTED | {
 
 HEAD: Final = """# Settings
 
-Written by `tools/document_settings.py` from the code; do not edit.
+<!-- Written by tools/document_settings.py from the code; do not edit. -->
 
 `penstock serve` reads a TOML file (`--config FILE` or `PENSTOCK_CONFIG`) and then the environment,
 which wins. `penstock serve --check` says what is wrong and exits.

@@ -37,7 +37,7 @@ _CLOCKS: Final = frozenset(
     for name in names
 )
 _CLOCK_FOLDERS: Final = ("emulator", "client")
-_ENVIRONMENT_FOLDERS: Final = ("cli", "client", "emulator")
+_ENVIRONMENT_FOLDERS: Final = ("cli", "client", "emulator", "testing")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -21,7 +21,19 @@ from penstock.errors import ConfigurationError
 
 ENV_PREFIX: Final = "PENSTOCK_"
 EMULATOR_TOKEN: Final = "emulator"  # noqa: S105  # a public word
-_NOT_SETTINGS: Final = frozenset({"URL", "API_KEY", "CONFIG", "DEBUG", "ORGANIZATION"})
+_NOT_SETTINGS: Final = frozenset(
+    {
+        "API_KEY",
+        "CONFIG",
+        "CONFIRM_ABOVE",
+        "DEBUG",
+        "ORGANIZATION",
+        "PROFILE",
+        "PROFILES",
+        "PROGRESS",
+        "URL",
+    }
+)
 """Environment variables of the client and the command line, with the same prefix."""
 
 

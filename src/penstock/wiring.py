@@ -301,9 +301,9 @@ def _nobody() -> None:
 
 def _ground(settings: Settings, clock: Clock) -> Ground:
     http = httpx2.AsyncClient(timeout=TIMEOUT_SECONDS)
-    token = _token(settings)
+    token = token_of(settings)
     spool = Spool(settings.data_dir, is_counted=settings.spool_bytes_max > 0)
-    access = Access(endpoint=_blobs_endpoint(settings), token=token, http=http, clock=clock)
+    access = Access(endpoint=blobs_endpoint(settings), token=token, http=http, clock=clock)
     blobs = open_blobs(settings.blobs_url, spool, access)
     location = location_of(settings)
     keyring = Keyring.open(settings.secret, settings.data_dir)
@@ -392,7 +392,8 @@ def _own_folders(settings: Settings) -> list[str]:
     return [place.rstrip("/") + "/" for place in places]
 
 
-def _blobs_endpoint(settings: Settings) -> str:
+def blobs_endpoint(settings: Settings) -> str:
+    """Return the address of the object storage behind blobs_url; empty for the service's own."""
     if settings.blobs_url.startswith(GOOGLE) and not settings.blobs_endpoint:
         return settings.vertex.storage_url
     return settings.blobs_endpoint
@@ -540,7 +541,8 @@ def _room_limits(settings: Settings) -> RoomLimits:
     )
 
 
-def _token(settings: Settings) -> Token:
+def token_of(settings: Settings) -> Token:
+    """Return where tokens for Google come from."""
     if settings.vertex.access_token:
         return FixedToken(settings.vertex.access_token.reveal())
     if settings.works or settings.blobs_url.startswith(GOOGLE) or pulls_from_google(settings):

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests.client.stub import KEY, Stub, running
@@ -9,6 +10,15 @@ def stub() -> Iterator[Stub]:
     """A server that answers as the test tells it."""
     with running() as server:
         yield server
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads the profiles or the cache of whoever runs it."""
+    monkeypatch.setenv("PENSTOCK_PROFILES", str(tmp_path / "config" / "config.toml"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("PENSTOCK_PROFILE", raising=False)
+    monkeypatch.delenv("PENSTOCK_CONFIRM_ABOVE", raising=False)
 
 
 @pytest.fixture

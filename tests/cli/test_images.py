@@ -8,8 +8,7 @@ import pytest
 from tests.client.stub import BASE, KEY, Reply, Stub, error, job
 
 from penstock.cli.main import run
-from penstock.client import Api, ClientError, ImagePlace, extension_of
-from penstock.client import images as client_images
+from penstock.client import Api, ClientError, ImagePlace, extension_of, splitting
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"p" * 100
 JPEG = b"\xff\xd8\xff" + b"j" * 100
@@ -78,7 +77,7 @@ def test_a_link_without_a_query_is_asked_for_links_too(stub: Stub) -> None:
 
 def test_an_endless_line_is_not_held(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that never ends a line is left."""
-    monkeypatch.setattr(client_images, "LINE_BYTES_MAX", 100)
+    monkeypatch.setattr(splitting, "LINE_BYTES_MAX", 100)
     stub.serve("/out", Reply(content=b"x" * 10_000))
     with Api(stub.url, KEY) as client, pytest.raises(ClientError, match="longer than 100"):
         client.images("req_7")

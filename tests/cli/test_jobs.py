@@ -49,7 +49,7 @@ def test_submit(stub: Stub, lines: Path, capsys: Out) -> None:
     assert run(["submit", str(lines), "--model", "gemini-3-pro-preview"]) == 0
     shown = capsys.readouterr()
     assert shown.out == "req_7\n"
-    assert shown.err == "next: penstock status req_7\n"
+    assert shown.err == "next: penstock watch req_7\n"
     assert json.loads(stub.seen[0].body)["payload"]["model"] == "gemini-3-pro-preview"
 
 
@@ -107,7 +107,9 @@ def test_submit_and_wait(stub: Stub, lines: Path, tmp_path: Path, capsys: Out) -
     assert run(["submit", str(lines), "--wait", "-o", str(target)]) == 0
     shown = capsys.readouterr()
     assert shown.out == "req_7\n"
-    assert shown.err == (f"success  2/2  0:00\n{target}: 30 bytes, the server stated no checksum\n")
+    assert shown.err == (
+        f"req_7  success  2/2  0:00\n{target}: 30 bytes, the server stated no checksum\n"
+    )
     assert target.read_bytes() == content
 
 
@@ -119,7 +121,8 @@ def test_failed_lines(stub: Stub, lines: Path, capsys: Out) -> None:
     assert run(["submit", str(lines), "--wait", "--json"]) == 9
     shown = capsys.readouterr()
     assert json.loads(shown.out)["status"] == "success"
-    assert "1 of 2 requests failed; each says why in the status member of its line" in shown.err
+    assert "1 of 2 requests failed; see why: penstock lines req_7 --groups" in shown.err
+    assert run(["submit", str(lines), "--wait", "--allow-partial"]) == 0
 
 
 @pytest.mark.parametrize(
@@ -136,7 +139,8 @@ def test_failed_job(
     stub.on("POST", "/requests", job())
     stub.on("GET", "/requests/req_7", job(status, message="why", error=error_member))
     assert run(["submit", str(lines), "--wait"]) == 3
-    assert capsys.readouterr().err.endswith(says)
+    fix = "fix: see all that is known: penstock show req_7\n"
+    assert capsys.readouterr().err.endswith(says + fix)
 
 
 def test_still_running(stub: Stub, lines: Path, capsys: Out) -> None:
@@ -176,7 +180,11 @@ def test_interrupted_while_waiting(stub: Stub, lines: Path) -> None:
     stub.on("GET", "/requests/req_7", held)
     code, out, err = interrupted(["submit", str(lines), "--wait"], held)
     assert (code, out) == (130, "req_7\n")
-    assert "the job keeps running: penstock status req_7    stop it: penstock cancel req_7" in err
+    assert err.endswith(
+        "stopped watching; the job keeps running\n"
+        "  go on:   penstock watch req_7\n"
+        "  stop it: penstock cancel req_7\n"
+    )
 
 
 def test_interrupted_while_sending(stub: Stub, lines: Path) -> None:
@@ -293,7 +301,7 @@ def test_status_of_a_job_without_output(stub: Stub, capsys: Out) -> None:
     assert run(["status", "req_7"]) == 0
     shown = capsys.readouterr()
     assert "status    queued\n" in shown.out
-    assert shown.err == ""
+    assert shown.err == "next: penstock watch req_7\n"
 
 
 def test_status_of_nothing(capsys: Out) -> None:
@@ -308,10 +316,10 @@ def test_ls(stub: Stub, capsys: Out) -> None:
     stub.on("GET", "/requests", Reply(content=json.dumps(page).encode()))
     assert run(["ls", "--limit", "2", "--status", "success"]) == 0
     shown = capsys.readouterr()
-    flash = "gemini-3-flash-preview\t2026-11-22 16:00:00Z"
+    flash = "2026-11-22 16:00:00Z\tgemini-3-flash-preview"
     assert shown.out.splitlines() == [
-        f"req_7\tsuccess\t{flash}\t0\t0\t0\t$1.5",
-        f"req_7\tqueued\t{flash}\t0\t0\t0\t-",
+        f"req_7\t-\tsuccess\t0\t0\t0\t$1.5\t{flash}",
+        f"req_7\t-\tqueued\t0\t0\t0\t-\t{flash}",
     ]
     assert shown.err == "2 of 5 jobs; more with --limit\n"
     assert stub.seen[0].path.endswith("/requests?limit=2&status=success")
@@ -341,15 +349,17 @@ def test_ls_json(stub: Stub, capsys: Out) -> None:
 
 def test_cancel(stub: Stub, capsys: Out) -> None:
     """A cancel that is not through yet says where to look."""
+    stub.on("GET", "/requests/req_7", job("processing"))
     stub.on("POST", "/requests/req_7/cancel", job("processing", batch_job_state="S"))
     assert run(["cancel", "req_7"]) == 0
     shown = capsys.readouterr()
     assert shown.out == "req_7\tprocessing  S\n"
-    assert shown.err == "it stops as soon as the provider lets it: penstock status req_7\n"
+    assert shown.err == "it stops as soon as the provider lets it: penstock watch req_7\n"
 
 
 def test_cancelled_at_once(stub: Stub, capsys: Out) -> None:
     """A cancel that is through needs no hint."""
+    stub.on("GET", "/requests/req_7", job("processing"))
     stub.on("POST", "/requests/req_7/cancel", job("cancelled"))
     assert run(["cancel", "req_7"]) == 0
     assert capsys.readouterr().err == ""
@@ -414,12 +424,13 @@ def test_the_key_is_never_shown(
 
 def test_retry(stub: Stub, capsys: Out) -> None:
     """A round that begins says where to look, and names its outcomes to the server."""
+    stub.on("GET", "/requests/req_7", job("success"))
     stub.on("POST", "/requests/req_7/retry", job("processing", batch_job_state="S"))
     assert run(["retry", "req_7", "--outcomes", "error,missing"]) == 0
     shown = capsys.readouterr()
     assert shown.out == "req_7\tprocessing  S\n"
-    assert shown.err == "next: penstock status req_7\n"
-    assert stub.seen[0].path.endswith("/requests/req_7/retry?outcomes=error%2Cmissing")
+    assert shown.err == "next: penstock watch req_7\n"
+    assert stub.seen[-1].path.endswith("/requests/req_7/retry?outcomes=error%2Cmissing")
 
 
 def test_retry_and_wait(stub: Stub, capsys: Out) -> None:
@@ -427,5 +438,5 @@ def test_retry_and_wait(stub: Stub, capsys: Out) -> None:
     stub.on("POST", "/requests/req_7/retry", job("processing"))
     stub.on("GET", "/requests/req_7", job("failed", batch_job_state="S"))
     assert run(["retry", "req_7", "--wait"]) == 3
-    assert "?" not in stub.seen[0].path
+    assert "?" not in stub.seen[1].path
     assert "req_7 is failed" in capsys.readouterr().err

@@ -39,8 +39,8 @@ def reply(value: object) -> Reply:
 
 def sheet(stub: Stub, capsys: Out, status: str = "success", **members: Any) -> str:  # noqa: ANN401  # JSON
     """What `penstock status` says of a job with these members."""
-    stub.on("GET", "/requests/req_1", reply({**record(), "status": status, **members}))
-    run(["status", "req_1"])
+    stub.on("GET", "/requests/req_7", reply({**record(), "status": status, **members}))
+    run(["status", "req_7"])
     return capsys.readouterr().out
 
 

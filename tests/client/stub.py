@@ -96,6 +96,22 @@ def job(status: str = "queued", *, url: str | None = None, **outcome: object) ->
     return Reply(content=json.dumps(record(status, url=url, **outcome)).encode())
 
 
+def in_ranges(content: bytes, tag: str, *, cut: int | None = None) -> Answer:
+    """Answer as a server with ranges does; see RFC 9110, 14.2."""
+
+    def answer(seen: Seen) -> Reply:
+        headers = {"ETag": tag}
+        start = int(seen.headers.get("range", "bytes=0-")[6:-1])
+        if not start or seen.headers.get("if-range") != tag:
+            return Reply(200, content, headers, cut)
+        if start >= len(content):
+            return Reply(416, b"", {"Content-Range": f"bytes */{len(content)}", **headers})
+        headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        return Reply(206, content[start:], headers, cut)
+
+    return answer
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     stub: ClassVar[Stub]

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.client.stub import KEY, Reply, Seen, Stub, error, job, running
+from tests.client.kinds import Connect
+from tests.client.stub import Reply, Stub, error, in_ranges, job, running
 
 from penstock.client import (
-    Api,
     ConnectionFailed,
     DigestMismatch,
     NotFound,
@@ -24,7 +24,7 @@ FILE = "/files/out"
 class Fixture:
     """A job with an output, and where it is to go."""
 
-    def __init__(self, stub: Stub, folder: Path) -> None:
+    def __init__(self, connect: Connect, stub: Stub, folder: Path) -> None:
         self.stub = stub
         self.target = folder / "out.jsonl"
         self.part = folder / "out.jsonl.part"
@@ -32,7 +32,7 @@ class Fixture:
         self.folder = folder
         self.pauses: list[float] = []
         stub.on("GET", "/requests/req_7", job("success", url=f"{stub.url}{FILE}?sig=1"))
-        self.client = Api(stub.url, KEY, sleep=self.pauses.append)
+        self.client = connect(stub, self.pauses.append)
 
     def download(self) -> bool:
         """Download, and return whether the digest was proven."""
@@ -46,27 +46,16 @@ class Fixture:
 
 
 @pytest.fixture
-def output(stub: Stub, tmp_path: Path) -> Iterator[Fixture]:
+def output(connect: Connect, stub: Stub, tmp_path: Path) -> Iterator[Fixture]:
     """A finished job on the stub."""
-    fixture = Fixture(stub, tmp_path)
+    fixture = Fixture(connect, stub, tmp_path)
     with fixture.client:
         yield fixture
 
 
 def ranged(tag: str = TAG, *, cut: int | None = None, content: bytes = CONTENT) -> object:
-    """Answer as a server with ranges does; see RFC 9110, 14.2."""
-
-    def answer(seen: Seen) -> Reply:
-        headers = {"ETag": tag}
-        start = int(seen.headers.get("range", "bytes=0-")[6:-1])
-        if not start or seen.headers.get("if-range") != tag:
-            return Reply(200, content, headers, cut)
-        if start >= len(content):
-            return Reply(416, b"", {"Content-Range": f"bytes */{len(content)}", **headers})
-        headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        return Reply(206, content[start:], headers, cut)
-
-    return answer
+    """Answer with the file, in ranges."""
+    return in_ranges(content, tag, cut=cut)
 
 
 def serve(output: Fixture, *answers: object) -> None:

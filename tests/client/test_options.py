@@ -4,9 +4,9 @@ from decimal import Decimal
 from io import BytesIO
 from urllib.parse import parse_qs
 
-from tests.client.stub import KEY, Reply, Stub, job
+from tests.client.kinds import Connect
+from tests.client.stub import Reply, Stub, job
 
-from penstock.client import Api
 from penstock.client.options import query_of
 from penstock.client.pieces import PIECES_FROM_BYTES
 
@@ -33,20 +33,20 @@ def test_options_are_written_as_the_server_reads_them() -> None:
     }
 
 
-def test_a_large_file_takes_its_options_along(stub: Stub) -> None:
+def test_a_large_file_takes_its_options_along(connect: Connect, stub: Stub) -> None:
     """They are in the query of the upload's creation."""
     stub.on("POST", "/uploads", Reply(status=201, headers={"Location": "/x/uploads/upl_1"}))
     stub.on("PATCH", "/uploads/upl_1", job())
-    with Api(stub.url, KEY, sleep=lambda _: None) as client:
+    with connect(stub) as client:
         client.submit(BytesIO(b"x" * PIECES_FROM_BYTES), shards=3, model="m")
     assert parse_qs(stub.seen[0].path.partition("?")[2]) == {"model": ["m"], "shards": ["3"]}
 
 
-def test_a_judgement_says_how_far_it_is(stub: Stub) -> None:
+def test_a_judgement_says_how_far_it_is(connect: Connect, stub: Stub) -> None:
     """Progress is told, and what is judged is read again when the server was busy."""
     stub.on("POST", "/requests", Reply(status=503), Reply(content=b'{"valid":true}'))
     told: list[tuple[int, int | None]] = []
-    with Api(stub.url, KEY, sleep=lambda _: None) as client:
+    with connect(stub) as client:
         found = client.validate(
             BytesIO(b"12345"), on_progress=lambda sent, size: told.append((sent, size))
         )

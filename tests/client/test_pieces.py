@@ -4,6 +4,7 @@ import io
 from pathlib import Path
 
 import pytest
+from tests.client.kinds import Connect
 from tests.client.stub import BASE, KEY, Reply, Seen, Stub, error, job
 
 from penstock.client import (
@@ -16,8 +17,8 @@ from penstock.client import (
     NotFound,
     ServerFailed,
 )
+from penstock.client.calls import ATTEMPTS_MAX
 from penstock.client.pieces import PIECES_FROM_BYTES
-from penstock.client.wire import ATTEMPTS_MAX
 
 DATA = b"".join(b"%07d\n" % number for number in range(PIECES_FROM_BYTES // 8))
 CUT = Reply(content=b"{}", cut=0)
@@ -43,10 +44,10 @@ def slept() -> list[float]:
 
 
 @pytest.fixture
-def client(stub: Stub, slept: list[float]) -> Api:
+def client(connect: Connect, stub: Stub, slept: list[float]) -> Api:
     """A client of the stub that never really sleeps."""
     stub.on("POST", "/uploads", begun())
-    return Api(stub.url, KEY, sleep=slept.append)
+    return connect(stub, slept.append)
 
 
 def offsets(stub: Stub) -> list[str]:

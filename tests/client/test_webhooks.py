@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 from standardwebhooks import Webhook as Reference
+from tests.client.kinds import Connect
 from tests.client.stub import KEY, Reply, Stub, error
 
 from penstock.client import (
-    Api,
     ClientError,
     LimitReached,
     NotFound,
@@ -102,7 +102,7 @@ def test_a_secret_that_is_none_is_an_error(secret: str) -> None:
         verify_webhook(secret, headers(SECRET), BODY, now=NOW)
 
 
-def test_webhooks_are_managed(stub: Stub) -> None:
+def test_webhooks_are_managed(connect: Connect, stub: Stub) -> None:
     """Each call goes to its route with the key, and its answer is typed."""
     one = f"{PATH}/whk_1"
     stub.answers["POST", PATH] = [reply({**RECORD, "secret": SECRET}, 201)]
@@ -113,7 +113,7 @@ def test_webhooks_are_managed(stub: Stub) -> None:
     stub.answers["POST", f"{one}/enable"] = [reply(RECORD)]
     stub.answers["GET", f"{one}/deliveries"] = [reply({"deliveries": [DELIVERY], "next": "msg_1"})]
     stub.answers["POST", f"{one}/deliveries/msg_1/replay"] = [reply(DELIVERY)]
-    with Api(stub.url, KEY) as client:
+    with connect(stub) as client:
         made = client.webhooks.add("https://hooks.example/", ["job.failed"])
         assert made.secret == SECRET
         assert SECRET not in repr(made)
@@ -137,11 +137,11 @@ def test_webhooks_are_managed(stub: Stub) -> None:
     assert all(each.headers["authorization"] == f"Bearer {KEY}" for each in stub.seen)
 
 
-def test_refusals_are_typed(stub: Stub) -> None:
+def test_refusals_are_typed(connect: Connect, stub: Stub) -> None:
     """As those of jobs are; an answer of something else is said to be that."""
     stub.answers["POST", PATH] = [error(429, "too_many_webhooks", "The organisation has 20.")]
     stub.answers["GET", PATH] = [Reply(200, b"<html>")]
-    with Api(stub.url, KEY) as client:
+    with connect(stub) as client:
         with pytest.raises(LimitReached, match="has 20"):
             client.webhooks.add("https://hooks.example/")
         with pytest.raises(NotFound):

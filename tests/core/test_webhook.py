@@ -4,8 +4,10 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from penstock.core.job import Counts
+from penstock.core.limits import Limits
 from penstock.core.state import TERMINAL, JobState
 from penstock.core.webhook import (
     BODY_BYTES_MAX,
@@ -145,8 +147,35 @@ def test_the_longest_body_is_small() -> None:
         counts=Counts(ok=2**61, error=2**61),
         cost_micro_dollars=2**62,
         error_code="e" * 1_000,
+        name="\U0001f642" * Limits().job_name_characters_max,
+        labels={
+            f"{number:063}": "\U0001f642" * Limits().job_label_characters_max
+            for number in range(Limits().job_labels_max)
+        },
     )
-    assert len(body_of(most)) < BODY_BYTES_MAX / 4
+    assert len(body_of(most).encode()) < BODY_BYTES_MAX / 2
+
+
+def test_a_job_is_told_with_what_its_owner_calls_it() -> None:
+    """Name and labels are in both kinds of events, and in none of a job without them."""
+    named = replace(JOB, name="nightly", labels={"team": "ads"})
+    told = json.loads(body_of(named))["data"]
+    assert (told["name"], told["labels"]) == ("nightly", {"team": "ads"})
+    assert not {"name", "labels"} & json.loads(body_of(JOB))["data"].keys()
+    slow = SlowJob(
+        id="req_1",
+        org_id="acme",
+        state=JobState.RUNNING,
+        model="m",
+        line_count=1,
+        created_at=1.0,
+        slow_at=2.0,
+        reason="It runs.",
+        labels={"team": "ads"},
+    )
+    told = json.loads(slow_body_of(slow))["data"]
+    assert told["labels"] == {"team": "ads"}
+    assert "name" not in told
 
 
 def test_kinds_are_chosen_by_name() -> None:

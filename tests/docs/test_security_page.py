@@ -52,7 +52,7 @@ NOT_CODES = {
 
 OF_THE_DOORS = {
     *("unsupported_media_type", "unknown_model", "ambiguous_model", "invalid_priority"),
-    "invalid_parameter",
+    *("invalid_parameter", "invalid_name", "invalid_label", "too_many_labels"),
     *("invalid_input_uri", "source_not_allowed", "invalid_file_uri", "file_uri_not_allowed"),
 }
 """Rules that are checked before or beside the ingest."""
@@ -169,6 +169,7 @@ def test_every_rule_of_an_input_is_documented() -> None:
         ),
         strings(SOURCE / "blobs" / "source_uri.py"),
         strings(SOURCE / "core" / "files.py"),
+        strings(SOURCE / "core" / "naming.py"),
     )
     assert elsewhere >= OF_THE_DOORS
 
@@ -240,6 +241,6 @@ def test_the_page_leaves_nothing_to_fill_in() -> None:
 
 
 def test_the_page_is_linked() -> None:
-    """Who looks for it in the README or in SECURITY.md finds it."""
-    for name in ("README.md", "SECURITY.md"):
-        assert "](docs/security.md)" in (ROOT / name).read_text("utf-8")
+    """The README leads to SECURITY.md, and that to the page."""
+    assert "](SECURITY.md)" in (ROOT / "README.md").read_text("utf-8")
+    assert "](docs/security.md)" in (ROOT / "SECURITY.md").read_text("utf-8")

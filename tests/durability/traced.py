@@ -16,7 +16,7 @@ from tests.blobs.file_server import file_server, ok
 from tests.durability.acks import NAME_HEADER, Answer, answers
 from tests.durability.disk import Rules
 from tests.durability.trace import command
-from tests.journeys.service import BASE, MODEL, until
+from tests.journeys.service import BASE, MODEL, prompt, running, until
 
 PATIENCE_SECONDS: Final = 60.0
 BROKEN: Final = Path(__file__).with_name("broken.py")
@@ -66,6 +66,8 @@ class Client(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     source: str
     """An address from which the server may pull `DATA`."""
+    ended: list[str]
+    """Jobs that had ended, each with a line that failed, before anything was traced."""
 
     def send(
         self,
@@ -109,7 +111,24 @@ class Traced:
     def __init__(self, folder: Path, fault: str | None = None) -> None:
         self._folder = folder
         self._fault = fault
+        self._key = ""
+        self._ended: list[str] = []
+        self._there: list[Path] = []
         self.root = folder / "data"
+
+    def bring_to_an_end(self, jobs: int) -> None:
+        """Have jobs run to their end by an emulator, before the server is started that is traced.
+
+        The server that does it is the same one on the same directory; nobody traces it.
+        """
+        with running(self._folder, PENSTOCK_LIMITS_RETRY_ATTEMPTS_MAX="0") as service:
+            records = [service.submit([prompt("[[emulator:fail=400]]")]) for _ in range(jobs)]
+            ended = [service.wait(str(record["request_id"])) for record in records]
+            assert service.server is not None
+            service.server.stop()
+            self._key = service.key
+        self._ended = [str(record["request_id"]) for record in ended]
+        self._there = list(self.root.rglob("*"))
 
     @contextmanager
     def serving(self) -> Iterator[Client]:
@@ -127,9 +146,16 @@ class Traced:
                 )
             try:
                 assert strace.stdout is not None
-                said = dict(strace.stdout.readline().decode().strip().split(": ") for _ in range(2))
+                # A key is made and told at the first start only.
+                lines = 1 if self._key else 2
+                said = dict(
+                    strace.stdout.readline().decode().strip().split(": ") for _ in range(lines)
+                )
                 client = Client(
-                    host=said["url"].removeprefix("http://"), key=said["key"], source=source
+                    host=said["url"].removeprefix("http://"),
+                    key=self._key or said["key"],
+                    source=source,
+                    ended=self._ended,
                 )
                 self._settle(client)
                 yield client
@@ -138,7 +164,7 @@ class Traced:
 
     def answers(self) -> list[Answer]:
         """Return the answers of the server that has ended."""
-        return self._read(self._trace, self.root)
+        return self._read(self._trace, self.root, self._there)
 
     def run(self, arguments: Sequence[str], root: Path) -> tuple[str, list[Answer]]:
         """Run a command to its end; return its output and its answer."""

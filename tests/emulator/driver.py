@@ -17,7 +17,7 @@ START = 1_795_000_000.0
 MODEL = "publishers/google/models/gemini-3-flash-preview"
 JOBS = "/v1/projects/penstock-emulator/locations/global/batchPredictionJobs"
 TERMINAL = {"SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED", "PARTIALLY_SUCCEEDED"}
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 
 class MovableClock:

@@ -1,10 +1,7 @@
 """Faults by name: each one at the wire, counted, by rule and by seed."""
 
 import base64
-import os
 import re
-import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,16 +49,6 @@ def test_every_fault_stands_in_the_documentation(shared: Emulator) -> None:
     for each in listed:
         (row,) = re.findall(rf"^\| `{each['name']}` \|.*$", DOCS, re.MULTILINE)
         assert all(f"`{parameter}`" in row for parameter in each["with"])
-
-
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-def test_the_curl_commands_of_the_page_work(emulator: Emulator) -> None:
-    """Every command of the page's blocks, as it stands there, ends well."""
-    blocks = [text for text in re.findall(r"```sh\n(.*?)```", DOCS, re.DOTALL) if "$BASE" in text]
-    assert blocks
-    for block in blocks:
-        environment = {**os.environ, "BASE": emulator.url}
-        subprocess.run(["bash", "-ec", block], env=environment, capture_output=True, check=True)
 
 
 @pytest.mark.parametrize(

@@ -20,10 +20,11 @@ from tests.fuzz.target import Broken, Target
 from tests.lifecycle.fakes import answer_of, index_rows, input_of, request_of, row_of
 
 from penstock.api.links import Links
-from penstock.api.request_queue import PAGE_LIMIT_MAX, _cursor, _page
+from penstock.api.pages import PAGE_LIMIT_MAX, cursor_after, read_page
 from penstock.blobs.source_uri import parse
 from penstock.core.job import Job, JobId, OrgId, tag_of
 from penstock.core.key import KEY_CHARS, _with_check, key_id_of
+from penstock.core.limits import Limits
 from penstock.core.line import LineKey, LineOutcome, judge, judge_answer
 from penstock.core.models import Price
 from penstock.core.state import JobState
@@ -34,7 +35,9 @@ from penstock.lifecycle.rows import Lines, Reader
 from penstock.lifecycle.sent import what_was_sent
 from penstock.lifecycle.shards import Inflow, Shards
 from penstock.lifecycle.totals import Totals
+from penstock.store.jobs import Page
 
+LIMITS: Final = Limits()
 JOB: Final = JobId("req_aaaaaaaaaaaaaaaaaaaaaaaaaa")
 PRICE: Final = Price(input=250_000, cached=50_000, output=1_500_000, audio_input=500_000)
 A_KEY: Final = _with_check(f"pk_0123abcd_{'0123456789' * 4}abc")
@@ -43,6 +46,30 @@ ROW_WORDS: Final = (
     *(b'"status":"x",', b'"key":"', b'"request":', b'"response":', b'"candidates":[', b"true"),
     *(b'"promptTokenCount":-1,', b'"promptFeedback":{},', b'"finishReason":"SAFETY"', b"\n\n"),
 )
+
+
+def _a_job(created_at: float = START) -> Job:
+    """A job of the list."""
+    return Job(
+        id=JOB,
+        org_id=OrgId("acme"),
+        user_id="acme-user",
+        key_id="testkey1",
+        state=JobState.SUCCEEDED,
+        model="gemini-3-flash-preview",
+        payload={},
+        line_count=1,
+        input_bytes=1,
+        input_sha256="0" * 64,
+        created_at=created_at,
+        updated_at=START,
+        output_sha256="1" * 64,
+    )
+
+
+def _cursor(created_at: float) -> str:
+    """The cursor behind a job of this time."""
+    return cursor_after(_a_job(created_at), Page())
 
 
 class UriTarget:
@@ -105,21 +132,7 @@ class LinkTarget:
     def __init__(self) -> None:
         self._clock = FakeClock()
         self._links = Links(b"k" * 32, self._clock, 3_600)
-        self._job = Job(
-            id=JOB,
-            org_id=OrgId("acme"),
-            user_id="acme-user",
-            key_id="testkey1",
-            state=JobState.SUCCEEDED,
-            model="gemini-3-flash-preview",
-            payload={},
-            line_count=1,
-            input_bytes=1,
-            input_sha256="0" * 64,
-            created_at=START,
-            updated_at=START,
-            output_sha256="1" * 64,
-        )
+        self._job = _a_job()
         self._good = self._links.query(self._job).encode()
         other = Links(b"x" * 32, self._clock, 3_600).query(self._job).encode()
         self.seeds = [self._good, other, self._good[:-1], b"", self._good + b"&a=1"]
@@ -147,14 +160,16 @@ class PageTarget:
         b"",
         b"limit=5&offset=3",
         b"status=success&model_id=Gemini-batch-inference",
-        b"status=queued&limit=200&cursor=" + _cursor(START, JOB).encode(),
-        b"cursor=" + _cursor(0.1, JOB).encode(),
-        b"cursor=" + _cursor(5e-324, "").encode(),
+        b"status=queued&limit=200&cursor=" + _cursor(START).encode(),
+        b"cursor=" + _cursor(0.1).encode(),
+        b"cursor=" + _cursor(5e-324).encode(),
+        b"name=nov&label=team:ads&label=day:1&prefix=req_a&name_prefix=n",
         b"model=other",
         b"limit=00001&offset=999999999999",
     )
     words: Sequence[bytes] = (
         *(b"&", b"=", b"limit=", b"offset=", b"cursor=", b"status=", b"model=", b"%", b"%00"),
+        *(b"name=", b"label=", b":", b"prefix=", b"name_prefix="),
         *(b"-1", b"1e3", b"1_0", b"%D9%A1", b"inf", b"0x1p99999", b"%ff", b"AAAA", b"+", b"9" * 20),
     )
 
@@ -163,7 +178,7 @@ class PageTarget:
         query = data if chance.randrange(2) else quote_from_bytes(data, safe="&=%+").encode()
         scope = {"type": "http", "query_string": query, "headers": []}
         try:
-            page = _page(Request(scope))
+            page = read_page(Request(scope).query_params, LIMITS)
         except Refused as refusal:
             return refusal.error_code
         if page is None:

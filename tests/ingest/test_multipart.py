@@ -103,6 +103,16 @@ def test_any_order_and_chunks_are_the_same_form(
     assert result.envelope == Envelope(model="gemini", payload=fields, flat=True)
 
 
+def test_a_job_is_named_by_fields() -> None:
+    """They are told apart from the caller's own, and a label comes as often as it is sent."""
+    parts = [part("label", b"a:1"), part("name", b"n"), file(), part("label", b"a:1")]
+    result = sent(b"".join(parts) + END)
+    assert isinstance(result, Taken), result
+    assert result.envelope == Envelope(
+        model=None, payload={}, flat=True, name="n", label=("a:1", "a:1")
+    )
+
+
 @moderate
 @given(inputs(), sizes)
 def test_a_file_is_judged_like_its_lines(data: bytes, cuts: list[int]) -> None:

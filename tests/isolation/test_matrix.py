@@ -140,18 +140,20 @@ def test_a_key_made_by_another_organisation_does_not_travel(world: World) -> Non
     # The operator's owner owns both tenants; an owner of one of them makes a key in his name.
     answer = world.call(f"{RIVAL}:owner", "POST", f"{ADMIN}/keys", body=body)
     assert answer.status_code == 201, answer.text
-    world.keys["planted"] = answer.json()["key"]
+    # It is the rival's, and what it hears of him is his own.
+    planted, planted_again = f"{RIVAL}:planted", f"{RIVAL}:planted again"
+    world.keys[planted] = answer.json()["key"]
     world.texts.append(answer.json()["key"])
     path = f"{BASE}/requests"
-    assert world.call("planted", "GET", path).status_code == 200
+    assert world.call(planted, "GET", path).status_code == 200
     for org in (ACME, "default"):
-        assert world.call("planted", "GET", path, org=org).status_code == 403
+        assert world.call(planted, "GET", path, org=org).status_code == 403
     # Nor does a key that it makes for itself.
-    second = world.call("planted", "POST", f"{ADMIN}/keys", body=b'{"scopes": ["jobs:read"]}')
+    second = world.call(planted, "POST", f"{ADMIN}/keys", body=b'{"scopes": ["jobs:read"]}')
     assert second.status_code == 201, second.text
-    world.keys["planted again"] = second.json()["key"]
+    world.keys[planted_again] = second.json()["key"]
     world.texts.append(second.json()["key"])
-    assert world.call("planted again", "GET", path, org=ACME).status_code == 403
+    assert world.call(planted_again, "GET", path, org=ACME).status_code == 403
 
 
 def test_a_link_opens_its_own_output_only(world: World) -> None:

@@ -88,11 +88,12 @@ class World:
         return record
 
     def submit(self, org: str) -> str:
-        """Submit a job with the canary in its prompt and in a member of the caller's own."""
+        """Submit a job with the canary in its prompt, a member of the caller's own and its name."""
         canary = CANARIES[org]
         line = json.dumps(prompt(f"say {canary}", mark=canary)) + "\n"
         value = {"model": "Gemini-batch-inference", "payload": {"input_data": line}}
-        return str(self.made(f"{org}:owner", f"{BASE}/requests", value)["request_id"])
+        path = f"{BASE}/requests?name={canary}&label=team:{canary}"
+        return str(self.made(f"{org}:owner", path, value)["request_id"])
 
     def upload(self, org: str) -> str:
         """Begin an upload in pieces."""

@@ -265,8 +265,11 @@ async def test_shards_that_all_expired_fail_their_job(world: World) -> None:
 
 async def test_no_tenant_sees_a_shard(world: World, quick_store: Store) -> None:
     """Lists, counts, quotas and looks know the parent alone; a shard cannot be cancelled alone."""
-    job = await cut(world)
+    job = await cut(world, name="nightly", labels={"team": "ads"})
     shard = (await world.jobs.shards_of(job.id))[0]
+    assert (shard.name, shard.labels) == (None, {})
+    for page in (Page(name="nightly"), Page(labels=(("team", "ads"),)), Page(id_prefix="req_")):
+        assert [one.id for one in await world.jobs.page(job.org_id, page)] == [job.id]
     assert await world.jobs.get(job.org_id, shard.id) is None
     assert [one.id for one in await world.jobs.page(job.org_id, Page())] == [job.id]
     states = frozenset({JobState.PREPARED, JobState.RUNNING})

@@ -149,3 +149,20 @@ def test_an_absent_file_stops_the_start(tmp_path: Path) -> None:
     """A path without a file is a configuration error."""
     with pytest.raises(ConfigurationError, match=r"absent\.json"):
         GoogleToken(tmp_path / "absent.json")
+
+
+async def test_credentials_are_described_without_a_secret(
+    account_file: MakeFile, emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which kind and whose, for people; nothing of the key or of the token."""
+    source = GoogleToken(account_file(emulator.url))
+    assert source.described == (
+        "service account penstock@penstock-emulator.iam.gserviceaccount.com"
+    )
+    assert "vertex.access_token" in FixedToken("s3cret").described
+    assert "s3cret" not in FixedToken("s3cret").described
+    path = tmp_path / "user.json"
+    user = {"type": "authorized_user", "client_id": "c", "client_secret": "s", "refresh_token": "r"}
+    path.write_text(json.dumps(user), encoding="ascii")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+    assert GoogleToken(None).described == "user (gcloud)"

@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 import msgspec
 import orjson
-from tests.simulation.campaign import Change
+from tests.simulation.campaign import Change, rounds_and_shards
 from tests.simulation.scheduler import Killed
 from tests.simulation.vertex import Vertex
 from tests.simulation.worker import JobsPort, MemoryPart, SimBlobs
@@ -60,6 +60,17 @@ def _freezing(change: Change) -> Change:
     return both
 
 
+def _in_rounds(change: Change) -> Change:
+    """Play a mutant where lines are sent again, and processes freeze often."""
+
+    @contextlib.contextmanager
+    def both(world: World) -> Iterator[None]:
+        with rounds_and_shards(world), _freezing(change)(world):
+            yield
+
+    return both
+
+
 def all_mutants() -> list[Mutant]:
     """Return all of them."""
     return [
@@ -81,7 +92,7 @@ def all_mutants() -> list[Mutant]:
         Mutant("the key is spliced into the text", _spliced_key),
         Mutant("nobody takes over the dead", _no_take_over),
         Mutant("nobody starts a dead workflow anew", _no_doubt),
-        Mutant("frozen collectors share one output name", _freezing(_shared_outputs), seed=37),
+        Mutant("frozen collectors share one output name", _freezing(_shared_outputs), seed=22),
         Mutant(
             "was ours: an upload brings a fenced input back", _freezing(_same_input_name), seed=49
         ),
@@ -103,10 +114,13 @@ def all_mutants() -> list[Mutant]:
         Mutant(
             "was ours: collectors of a job share a scratch file",
             _freezing(_shared_scratch),
-            seed=1512,
+            seed=230,
         ),
-        Mutant("was ours: the reaper forgets who may still wake up", _forgetful, seed=4),
-        Mutant("was ours: a worker works before it is known", _unannounced, seed=96),
+        Mutant("was ours: the reaper forgets who may still wake up", _forgetful, seed=23),
+        Mutant("was ours: a worker works before it is known", _unannounced, seed=55),
+        Mutant("a worker begins a round that has begun", _in_rounds(_again_and_again), seed=31),
+        Mutant("an intent does not check the attempt", _in_rounds(_intended_anyhow), seed=175),
+        Mutant("a round has the name of the one before", _in_rounds(_same_round_name)),
     ]
 
 
@@ -411,6 +425,39 @@ def _forgetful(world: World) -> Iterator[None]:
 def _unannounced(world: World) -> Iterator[None]:
     world.works_unannounced = True
     yield
+
+
+@contextlib.contextmanager
+def _again_and_again(world: World) -> Iterator[None]:
+    again = world.jobs.again
+
+    async def by_anybody(job: Job, *args: Any) -> bool:  # noqa: ANN401
+        now = world.jobs.rows[job.id]
+        world.jobs._set(now, state=JobState.COLLECTING)
+        return await again(msgspec.structs.replace(job, attempt=now.attempt), *args)
+
+    with patch.object(world.jobs, "again", by_anybody):
+        yield
+
+
+@contextlib.contextmanager
+def _intended_anyhow(world: World) -> Iterator[None]:
+    intend = world.jobs.intend
+
+    async def in_any_attempt(attempt: Attempt) -> bool:
+        job = world.jobs.rows.get(attempt.job_id)
+        if job is not None and job.state is JobState.PREPARED:
+            world.jobs._set(job, attempt=attempt.number - 1)
+        return await intend(attempt)
+
+    with patch.object(world.jobs, "intend", in_any_attempt):
+        yield
+
+
+@contextlib.contextmanager
+def _same_round_name(_world: World) -> Iterator[None]:
+    with patch("penstock.core.job.name_of_round", lambda job_id, _round: job_id):
+        yield
 
 
 FEWEST: Final = 12

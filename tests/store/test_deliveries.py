@@ -32,7 +32,8 @@ async def test_the_end_of_a_job_is_told_to_each_endpoint(store: Store, new_job: 
     wants_ends = await add_webhook(store, events="job.cancelled job.succeeded")
     await add_webhook(store, events="job.failed")
     await add_webhook(store, org="rival")
-    job_id = await bring(store, new_job(), JobState.SUCCEEDED)
+    job = new_job(name="nightly", labels={"team": "ads"})
+    job_id = await bring(store, job, JobState.SUCCEEDED)
     found = {each.webhook_id: each for each in await claim(store)}
     assert set(found) == {wants_all.id, wants_ends.id}
     event = json.loads(found[wants_all.id].body)
@@ -40,6 +41,7 @@ async def test_the_end_of_a_job_is_told_to_each_endpoint(store: Store, new_job: 
     assert event["data"]["request_id"] == job_id
     assert event["data"]["successful_count"] == COUNTS.successful
     assert event["data"]["actual_cost_usd"] == "0.000042"
+    assert (event["data"]["name"], event["data"]["labels"]) == (job.name, job.labels)
     assert found[wants_all.id].id != found[wants_ends.id].id
 
 

@@ -177,7 +177,7 @@ async def test_a_slow_job_is_told_once(stores: list[Store], new_job: MakeJob) ->
     store = stores[0]
     await add_webhook(store)
     await add_webhook(store, events="job.failed")
-    job = await add(store, new_job, created_at=START - 9)
+    job = await add(store, new_job, created_at=START - 9, labels={"team": "ads"})
     marked = await asyncio.gather(
         *(one.history.mark_slow(seen(job), START, "It waits.") for one in stores)
     )
@@ -189,6 +189,7 @@ async def test_a_slow_job_is_told_once(stores: list[Store], new_job: MakeJob) ->
     (delivery,) = await claim(store)
     event = msgspec.json.decode(delivery.body)
     assert (event["type"], event["data"]["reason"]) == ("job.slow", "It waits.")
+    assert event["data"]["labels"] == job.labels
     assert event["data"]["request_id"] == job.id
 
 

@@ -11,7 +11,8 @@ from tests.store.driver import bring, look
 
 from penstock.core.job import Job, OrgId
 from penstock.core.state import JobState
-from penstock.store.jobs import Page, _ids_of
+from penstock.store.jobs import Page
+from penstock.store.lists import ids_by_state
 from penstock.store.store import Store
 
 MakeJob = Callable[..., Job]
@@ -139,7 +140,7 @@ async def test_lists_read_nothing_but_indexes(
     before: tuple[float, str] | None,
 ) -> None:
     """Neither a sort nor a row that is not shown: a page's cost is what it skips, in an index."""
-    query = _ids_of(ACME, Page(states=states, offset=9, before=before), merges=True)
+    query = ids_by_state(ACME, Page(states=states, offset=9, before=before), merges=True)
     sql = str(query.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True}))
     plan = [row[3] for row in look(store, f"EXPLAIN QUERY PLAN {sql}")]
     searches = [step for step in plan if step.startswith("SEARCH jobs")]
@@ -167,7 +168,7 @@ async def test_lists_read_nothing_but_indexes_on_postgres(store: Store) -> None:
     look(store, MANY)
     look(store, "ANALYZE jobs")
     for states, before in product(FILTERS, (None, (2000.0, "req_x"))):
-        query = _ids_of(ACME, Page(states=states, offset=9, before=before), merges=False)
+        query = ids_by_state(ACME, Page(states=states, offset=9, before=before), merges=False)
         async with store._engine.connect() as connection:
             sql = query.compile(connection.sync_connection, compile_kwargs={"literal_binds": True})
             plan = [row[0] for row in await connection.execute(sa.text(f"EXPLAIN {sql}"))]

@@ -56,8 +56,10 @@ def fingerprint(route: str, job: Job) -> str:
     """Return what tells two submissions apart, whatever the form in which they were sent."""
     said: list[object] = [route, job.model, job.payload, job.priority, job.input_sha256]
     if job.options != NO_OPTIONS:
-        # Only then, so that what was remembered before there were options is still the same.
+        # Only then, so that what was remembered before there was such a thing is still the same.
         said.append(job.options)
+    if job.name is not None or job.labels:
+        said.append({"name": job.name, "labels": job.labels})
     return hashlib.sha256(msgspec.json.encode(said, order="sorted")).hexdigest()
 
 

@@ -10,6 +10,7 @@ from penstock.api.auth import Principal
 from penstock.api.doors import INPUT_URI, check_one_input, pulled
 from penstock.api.estimates import Estimator, Question
 from penstock.api.idempotency import SUBMIT, IdempotencyKeys, check_same, fingerprint
+from penstock.api.naming import naming_of
 from penstock.api.takeover import RequestBody
 from penstock.api.waiting import Explainer
 from penstock.blobs.part import Part
@@ -21,6 +22,7 @@ from penstock.clock import Clock
 from penstock.core.job import PRIORITY, Job, JobId, new_job_id
 from penstock.core.limits import Limits
 from penstock.core.models import REQUEST_QUEUE_MODEL, Model
+from penstock.core.naming import UNNAMED, Naming
 from penstock.core.options import NO_OPTIONS, OnInvalid, Options
 from penstock.core.quotas import (
     Asked,
@@ -61,6 +63,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     """That was remembered before: a second try of the same submission cannot become a second job,
     because the database takes an id once."""
     options: Options = NO_OPTIONS
+    naming: Naming = UNNAMED
+    """What is said of it beside the body."""
     still_wanted: StillWanted | None = None
     """Asked while an input is pulled from elsewhere."""
 
@@ -125,8 +129,9 @@ class JobDoor(msgspec.Struct, frozen=True, kw_only=True):
         await self.usage.look(principal.org_id, self._quotas(principal), asked, self.clock.now())
 
     async def _pull(self, principal: Principal, envelope: Envelope, terms: Terms) -> Job:
-        # A model that does not exist is refused before a gigabyte comes for it.
+        # A model that does not exist, or a bad name, is refused before a gigabyte comes for it.
         self.model_and_payload(envelope)
+        naming_of(terms.naming, envelope, self.limits)
         async with self.sources.open(envelope.input_uri or "") as source:
             chunks = source.chunks
             if terms.still_wanted is not None:
@@ -255,6 +260,7 @@ class JobDoor(msgspec.Struct, frozen=True, kw_only=True):
 
     def _job(self, job_id: JobId, principal: Principal, accepted: Accepted, terms: Terms) -> Job:
         model, payload = self.model_and_payload(accepted.envelope)
+        naming = naming_of(terms.naming, accepted.envelope, self.limits)
         now = self.clock.now()
         return Job(
             id=job_id,
@@ -273,6 +279,8 @@ class JobDoor(msgspec.Struct, frozen=True, kw_only=True):
             priority=terms.priority,
             options=terms.options,
             problem_count=accepted.problem_count,
+            name=naming.name,
+            labels=naming.labels,
         )
 
     async def _affordable(self, principal: Principal, job: Job, parts: Mapping[str, Part]) -> Job:

@@ -18,6 +18,8 @@ from penstock.api.openapi_pieces import Json, answer, described, operation, para
 from penstock.api.openapi_preflight import (
     OPTIONS_SCHEMA,
     VALIDATION_SCHEMA,
+    label_schema,
+    name_parameters,
     option_parameters,
     validate_parameter,
 )
@@ -33,10 +35,12 @@ from penstock.api.openapi_usage import (
 )
 from penstock.api.openapi_waiting import WAITING_SCHEMA, metrics_paths
 from penstock.api.openapi_webhooks import WEBHOOK_SCHEMAS, webhook_events, webhook_paths
+from penstock.api.pages import NAME_PREFIX, PREFIX
 from penstock.api.reference_page import STYLE, page
 from penstock.api.request_queue_record import DOWNLOAD_PATH
 from penstock.api.upload_fields import COMPLETE, LENGTH, LIMIT, OFFSET, PARTIAL_TYPE
 from penstock.core.models import REQUEST_QUEUE_MODEL
+from penstock.core.naming import LABEL, NAME
 from penstock.ingest.compressed import ENCODINGS
 from penstock.ingest.upload import Form
 
@@ -188,6 +192,7 @@ def _submit(door: JobDoor) -> Json:
         ),
         validate_parameter(),
         *option_parameters(),
+        *name_parameters(limits),
         {
             **parameter(
                 "options",
@@ -238,7 +243,18 @@ def _requests(door: JobDoor) -> Json:
         parameter("status", "query", "One status.", SCHEMAS["Record"]["properties"]["status"]),
         parameter("limit", "query", "Clamped to 200.", {"type": "integer", "minimum": 1}),
         parameter("offset", "query", "Skip so many.", {"type": "integer", "minimum": 0}),
-        parameter("cursor", "query", "next_cursor of the page before.", {"type": "string"}),
+        parameter(
+            "cursor", "query", "next_cursor of the page before, same filters.", {"type": "string"}
+        ),
+        parameter(NAME, "query", "Exactly this name.", {"type": "string"}),
+        parameter(
+            LABEL,
+            "query",
+            "key:value; of several, all.",
+            {"type": "array", "items": label_schema(door.limits)},
+        ),
+        parameter(PREFIX, "query", "Ids that begin so.", {"type": "string"}),
+        parameter(NAME_PREFIX, "query", "Names that begin so.", {"type": "string"}),
     ]
     return {
         f"{_BASE}/requests": {"post": _submit(door), "get": listing},
@@ -275,7 +291,7 @@ def _uploads(door: JobDoor) -> Json:
         ("InvalidPiece", *refusals[:2], "TooLarge", "UnsupportedMedia", "TooMany", "Unavailable"),
     )
     create["parameters"] += [_COMPLETE, _LENGTH, priority_parameter(PRIORITY_HEADER)]
-    create["parameters"] += option_parameters()
+    create["parameters"] += option_parameters() + name_parameters(door.limits)
     limits = operation(
         "getUploadLimits",
         "Limits of an upload",

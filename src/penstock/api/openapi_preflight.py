@@ -13,6 +13,8 @@ from penstock.api.options import (
     SHARDS,
     VALIDATE_ONLY,
 )
+from penstock.core.limits import Limits
+from penstock.core.naming import LABEL, NAME
 from penstock.core.options import RETRY_ATTEMPTS_MAX, SHARDS_MAX, OnInvalid
 
 _FINDINGS: Final[Json] = {
@@ -71,6 +73,26 @@ OPTIONS_SCHEMA: Final[Json] = {
         RETRY_OUTCOMES: {"type": "array", "items": {"enum": list(OUTCOMES_RETRIED)}},
     },
 }
+
+
+def label_schema(limits: Limits) -> Json:
+    """Return the schema of `key:value`."""
+    most = limits.job_label_characters_max
+    return {"type": "string", "pattern": f"^[a-z0-9_-]{{1,{most}}}:.{{0,{most}}}$"}
+
+
+def name_parameters(limits: Limits) -> list[Json]:
+    """Return the parameters of a submission that name its job."""
+    labels = {"type": "array", "maxItems": limits.job_labels_max, "items": label_schema(limits)}
+    return [
+        parameter(
+            NAME,
+            "query",
+            "What you call the request; others may have the same name.",
+            {"type": "string", "maxLength": limits.job_name_characters_max},
+        ),
+        parameter(LABEL, "query", "A label, once for each: key:value.", labels),
+    ]
 
 
 def option_parameters() -> list[Json]:

@@ -10,6 +10,9 @@ _TEXT: Final = {"type": "string"}
 _MAYBE_TEXT: Final = {"type": ["string", "null"]}
 
 
+_LABELS: Final = {"type": "object", "additionalProperties": _TEXT}
+
+
 def _object(properties: dict[str, Any], required: list[str] | None = None) -> dict[str, Any]:
     return {
         "type": "object",
@@ -126,6 +129,11 @@ _RECORD: Final = _object(
             "description": "Lines that were put aside because they are bad; absent if none were.",
         },
         "waiting": {"$ref": "#/components/schemas/Waiting"},
+        "name": {"type": "string", "description": "What its owner calls it; absent without one."},
+        "labels": {
+            **_LABELS,
+            "description": "What its owner labelled it with; absent without any.",
+        },
         "priority": {
             "type": "integer",
             "description": "Of a request that was submitted with another one than 100.",
@@ -147,6 +155,12 @@ _RECORD: Final = _object(
     ],
 )
 
+_NAME: Final = {"type": "string", "description": "What you call the request."}
+_NAMING: Final = {
+    "name": _NAME,
+    "labels": {**_LABELS, "description": "By which lists are filtered."},
+}
+
 _INPUT_DATA: Final = {
     "type": "string",
     "description": "JSONL, raw or base64. One object with request.contents a line; other "
@@ -159,7 +173,19 @@ _LINES: Final = {
 }
 
 _UPLOAD: Final = {
-    **_object({"model": _TEXT, "input_data": _INPUT_DATA, "file": _LINES}),
+    **_object(
+        {
+            "model": _TEXT,
+            "name": _NAME,
+            "label": {
+                "type": "array",
+                "items": _TEXT,
+                "description": "key:value, a field for each label.",
+            },
+            "input_data": _INPUT_DATA,
+            "file": _LINES,
+        }
+    ),
     "description": "One file part, file (JSONL) or input_data (JSONL or base64), and small fields "
     "in any order. model names the Gemini model; other fields come back in payload.",
     "required": [],
@@ -182,15 +208,21 @@ _SUBMISSION: Final = {
                 "model": _TEXT,
                 "payload": {
                     **_object(
-                        {"model": _TEXT, "input_data": _INPUT_DATA, "input_uri": _INPUT_URI}, []
+                        {
+                            "model": _TEXT,
+                            "input_data": _INPUT_DATA,
+                            "input_uri": _INPUT_URI,
+                            **_NAMING,
+                        },
+                        [],
                     ),
                     "oneOf": [{"required": ["input_data"]}, {"required": ["input_uri"]}],
                 },
             },
             ["payload"],
         ),
-        _object({"model": _TEXT, "input_data": _INPUT_DATA}, ["input_data"]),
-        _object({"model": _TEXT, "input_uri": _INPUT_URI}, ["input_uri"]),
+        _object({"model": _TEXT, "input_data": _INPUT_DATA, **_NAMING}, ["input_data"]),
+        _object({"model": _TEXT, "input_uri": _INPUT_URI, **_NAMING}, ["input_uri"]),
     ],
 }
 

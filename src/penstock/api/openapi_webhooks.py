@@ -227,6 +227,14 @@ _SLOW_DATA: Final = {
     "reason": {**TEXT, "description": "What it waits for, how long, and how long others did."},
 }
 
+
+def _told(data: Json) -> Json:
+    """Return the schema of what an event tells; a job that nobody named has no name in it."""
+    told = shown(**data)
+    told["properties"] |= {"name": TEXT, "labels": {"type": "object", "additionalProperties": TEXT}}
+    return told
+
+
 WEBHOOK_SCHEMAS: Final[Json] = {
     "WebhookWish": taken("Where to send what.", ("url",), url=_URL, events=_KINDS),
     "WebhookChange": taken("What shall be different.", url=_URL, events=_KINDS),
@@ -244,10 +252,6 @@ WEBHOOK_SCHEMAS: Final[Json] = {
         deliveries={"type": "array", "items": {"$ref": "#/components/schemas/Delivery"}},
         next=MAYBE_TEXT,
     ),
-    "Event": shown(
-        type={"enum": list(KIND_OF.values())}, timestamp=TEXT, data=shown(**_EVENT_DATA)
-    ),
-    "SlowEvent": shown(
-        type={"const": EventKind.JOB_SLOW}, timestamp=TEXT, data=shown(**_SLOW_DATA)
-    ),
+    "Event": shown(type={"enum": list(KIND_OF.values())}, timestamp=TEXT, data=_told(_EVENT_DATA)),
+    "SlowEvent": shown(type={"const": EventKind.JOB_SLOW}, timestamp=TEXT, data=_told(_SLOW_DATA)),
 }

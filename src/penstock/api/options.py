@@ -11,6 +11,7 @@ import msgspec
 from starlette.datastructures import QueryParams
 
 from penstock.core.line import LineOutcome
+from penstock.core.naming import LABEL, NAME
 from penstock.core.options import RETRY_ATTEMPTS_MAX, SHARDS_MAX, OnInvalid, Options, RetryPolicy
 from penstock.errors import InvalidRequest
 
@@ -23,8 +24,19 @@ RETRY_ATTEMPTS: Final = "retry_attempts"
 RETRY_OUTCOMES: Final = "retry_outcomes"
 
 OPTION_NAMES: Final = frozenset(
-    {VALIDATE_ONLY, MAX_COST, ON_INVALID, DEDUPLICATE, SHARDS, RETRY_ATTEMPTS, RETRY_OUTCOMES}
+    {
+        VALIDATE_ONLY,
+        MAX_COST,
+        ON_INVALID,
+        DEDUPLICATE,
+        SHARDS,
+        RETRY_ATTEMPTS,
+        RETRY_OUTCOMES,
+        NAME,
+        LABEL,
+    }
 )
+"""`api/naming` reads the last two."""
 
 OUTCOMES_RETRIED: Final = (
     LineOutcome.ERROR,

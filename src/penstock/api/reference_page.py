@@ -59,9 +59,9 @@ def page(described: Json) -> str:
 def _operation(described: Json, method: str, path: str, item: Json) -> str:
     operation = item[method]
     given = [*item.get("parameters", []), *operation.get("parameters", [])]
-    parameters = [_resolved(described, parameter) for parameter in given]
+    parameters = [resolved(described, parameter) for parameter in given]
     answers = {
-        code: _resolved(described, answer)["description"]
+        code: resolved(described, answer)["description"]
         for code, answer in operation["responses"].items()
     }
     return (
@@ -78,7 +78,7 @@ def _operation(described: Json, method: str, path: str, item: Json) -> str:
 def _bodies(described: Json, operation: Json) -> str:
     return "".join(
         f"<p><code>{escape(kind)}</code> "
-        f"{escape(_resolved(described, content['schema'])['description'])}</p>"
+        f"{escape(resolved(described, content['schema'])['description'])}</p>"
         f"<pre>{escape(_shown(content['example']))}</pre>"
         for kind, content in operation.get("requestBody", {}).get("content", {}).items()
     )
@@ -117,7 +117,7 @@ def _table(rows: dict[str, str]) -> str:
     return f"<table>{cells}</table>" if cells else ""
 
 
-def _resolved(described: Json, value: Json) -> Json:
+def resolved(described: Json, value: Json) -> Json:
     """Follow one `$ref` into the document."""
     reference = value.get("$ref")
     if reference is None:

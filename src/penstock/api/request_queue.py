@@ -4,9 +4,6 @@ Every route answers under both bases, because one public client leaves `apikey` 
 those that existing clients read; `api/request_queue_record.py` renders them.
 """
 
-import base64
-import binascii
-import math
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
@@ -21,7 +18,9 @@ from penstock.api.auth import Authenticator, Principal
 from penstock.api.doors import read_head, read_priority
 from penstock.api.idempotency import REPLAYED, read_key
 from penstock.api.jobs import JobDoor, Terms
+from penstock.api.naming import read_naming
 from penstock.api.options import is_validation, read_options
+from penstock.api.pages import cursor_after, read_page
 from penstock.api.request_queue_record import Renderer, model_detail
 from penstock.api.takeover import RequestBody
 from penstock.api.validate import examine
@@ -29,16 +28,10 @@ from penstock.api.validate import shown as report_shown
 from penstock.core.access import Scope
 from penstock.core.job import Job
 from penstock.core.models import REQUEST_QUEUE_MODEL
-from penstock.core.state import states_of
-from penstock.errors import InvalidRequest, NotFound
+from penstock.errors import NotFound
 from penstock.store.idempotency import Claim, Memory
-from penstock.store.jobs import Page
 
 BASES: Final = ("/api/v1/ie/requestqueue/apikey", "/api/v1/ie/requestqueue")
-PAGE_LIMIT: Final = 50
-PAGE_LIMIT_MAX: Final = 200
-_OFFSET_MAX: Final = 10_000_000
-_STATUSES: Final = ("queued", "processing", "success", "failed", "cancelled")
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -112,6 +105,7 @@ class RequestQueue:
             priority=read_priority(request.headers),
             held=held,
             options=read_options(request.query_params),
+            naming=read_naming(request.query_params, self._door.limits),
             still_wanted=still_wanted,
         )
 
@@ -131,7 +125,7 @@ class RequestQueue:
     async def list(self, request: Request) -> Response:
         """Return a page of records, newest first."""
         principal = await self._authenticator.principal(request, Scope.JOBS_READ)
-        page = _page(request)
+        page = read_page(request.query_params, self._door.limits)
         if page is None:
             return json_answer({"requests": [], "total": 0})
         jobs, total = await self._door.page(principal, page)
@@ -140,7 +134,7 @@ class RequestQueue:
             "total": total,
         }
         if len(jobs) == page.limit:
-            answer["next_cursor"] = _cursor(jobs[-1].created_at, jobs[-1].id)
+            answer["next_cursor"] = cursor_after(jobs[-1], page)
         return json_answer(answer)
 
     async def cancel(self, request: Request) -> Response:
@@ -165,63 +159,3 @@ class RequestQueue:
         if wanted.lower() != REQUEST_QUEUE_MODEL.lower():
             raise NotFound("There is no such model.", hint=f"The model is {REQUEST_QUEUE_MODEL}.")
         return json_answer(model_detail(principal.org_id, self._door))
-
-
-def _page(request: Request) -> Page | None:
-    """Read the filters; None if they select nothing that could exist."""
-    query = request.query_params
-    states = None
-    status = query.get("status")
-    if status is not None:
-        states = states_of(status)
-        if not states:
-            raise InvalidRequest(
-                f"The status {status[:40]!r} does not exist.",
-                code="invalid_parameter",
-                hint=f"Use one of: {', '.join(_STATUSES)}.",
-            )
-    # A large page is clamped and not refused: the answer says what it holds.
-    limit = min(_whole(query.get("limit"), "limit", PAGE_LIMIT, 1), PAGE_LIMIT_MAX)
-    offset = min(_whole(query.get("offset"), "offset", 0, 0), _OFFSET_MAX)
-    cursor = query.get("cursor")
-    before = None if cursor is None else _read_cursor(cursor)
-    model = query.get("model_id") or query.get("model")
-    if model is not None and model.lower() != REQUEST_QUEUE_MODEL.lower():
-        return None
-    return Page(states=states, limit=limit, offset=offset, before=before)
-
-
-def _whole(text: str | None, name: str, default: int, least: int) -> int:
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdigit() and len(text) <= 12) or int(text) < least:  # noqa: PLR2004
-        raise InvalidRequest(
-            f"The parameter {name} is not a whole number of at least {least}.",
-            code="invalid_parameter",
-        )
-    return int(text)
-
-
-def _cursor(created_at: float, job_id: str) -> str:
-    # Hex keeps every bit of the time; decimal text would skip or repeat a job on a tie.
-    return base64.urlsafe_b64encode(f"{created_at.hex()} {job_id}".encode()).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str) -> tuple[float, str]:
-    try:
-        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
-        created_at, _, job_id = text.partition(" ")
-        before = float.fromhex(created_at)
-    except (binascii.Error, ValueError, OverflowError) as error:
-        raise _bad_cursor() from error
-    if not math.isfinite(before):
-        raise _bad_cursor()
-    return before, job_id
-
-
-def _bad_cursor() -> InvalidRequest:
-    return InvalidRequest(
-        "The cursor is not one that a list answered.",
-        code="invalid_parameter",
-        hint="Begin again without a cursor.",
-    )

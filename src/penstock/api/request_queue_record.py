@@ -13,6 +13,7 @@ from starlette.requests import Request
 from penstock.api.jobs import JobDoor
 from penstock.api.links import PARTIAL, Links
 from penstock.api.money_record import cost_record, estimate_record
+from penstock.api.naming import shown as naming_shown
 from penstock.api.options import shown
 from penstock.core.job import PRIORITY, Counts, Job, OrgId
 from penstock.core.line import LineOutcome
@@ -63,6 +64,7 @@ class Renderer:
             record["options"] = shown(job.options)
         if job.problem_count:
             record["problem_count"] = job.problem_count
+        record |= naming_shown(job)
         # Existing clients do not know it, so only who asked for one sees it.
         return record if job.priority == PRIORITY else {**record, "priority": job.priority}
 

@@ -40,6 +40,7 @@ from penstock.api.audited import audited
 from penstock.api.auth import Authenticator, Principal
 from penstock.api.doors import MODEL_HEADER, PRIORITY_HEADER, read_head, read_priority
 from penstock.api.jobs import JobDoor, Terms
+from penstock.api.naming import read_naming
 from penstock.api.options import is_validation, read_options
 from penstock.api.request_queue import BASES
 from penstock.api.request_queue_record import Renderer
@@ -63,6 +64,7 @@ from penstock.blobs.partial import Partial, Partials
 from penstock.blobs.room import Hold
 from penstock.core.access import Scope
 from penstock.core.job import Job, new_job_id
+from penstock.core.limits import Limits
 from penstock.errors import (
     BlobCorrupt,
     Conflict,
@@ -243,7 +245,7 @@ class Uploads:
         # The head itself, because a field that stands there twice is refused.
         upload = read_head(request.headers, request.query_params)
         read_priority(request.headers)
-        _check_options(request.query_params)
+        _check_options(request.query_params, self._limits)
         self._check(upload, length or 0)
         needed_bytes = None
         if length is not None:
@@ -396,8 +398,13 @@ class Uploads:
             return known
         upload = msgspec.structs.replace(self._upload(partial), content_length=partial.offset)
         priority = read_priority(Headers(partial.headers))
-        options = read_options(QueryParams(partial.query))
-        terms = Terms(job_id=partial.job_id, priority=priority, options=options)
+        query = QueryParams(partial.query)
+        terms = Terms(
+            job_id=partial.job_id,
+            priority=priority,
+            options=read_options(query),
+            naming=read_naming(query, self._limits),
+        )
         async with aclosing(self._bytes(partial)) as body:
             try:
                 return await self._door.accept(principal, upload, body, terms)
@@ -546,9 +553,10 @@ class Uploads:
         return partial.created_at + self._limits.upload_seconds_max - now
 
 
-def _check_options(query: QueryParams) -> None:
+def _check_options(query: QueryParams, limits: Limits) -> None:
     """Refuse options that would be refused at the end, before any byte comes for them."""
     read_options(query)
+    read_naming(query, limits)
     if is_validation(query):
         raise InvalidRequest(
             "An upload in pieces cannot be validated only.",

@@ -15,6 +15,7 @@ from penstock.api.doors import check_one_input, pulled
 from penstock.api.estimates import Question
 from penstock.api.jobs import JobDoor, Terms, while_wanted
 from penstock.api.money_record import estimate_record
+from penstock.api.naming import naming_of
 from penstock.blobs.part import Part
 from penstock.blobs.spool import INPUT, INPUT_INDEX
 from penstock.core.estimate import Estimate
@@ -55,6 +56,7 @@ async def examine(
         found = await _look(door, principal, upload, body, terms)
     if isinstance(found, Envelope):
         door.model_and_payload(found)
+        naming_of(terms.naming, found, door.limits)
         async with door.sources.open(found.input_uri or "") as source:
             chunks = source.chunks
             if terms.still_wanted is not None:
@@ -81,6 +83,7 @@ async def _look(
             accepted = await door.read(upload, body, parts, hold)
             if accepted.is_elsewhere:
                 return accepted.envelope
+            naming_of(terms.naming, accepted.envelope, door.limits)
             return await _examined(door, principal, accepted, terms.options, parts)
         finally:
             await asyncio.shield(asyncio.to_thread(_discard, list(parts.values())))

@@ -7,6 +7,7 @@ from typing import Any, Final
 import click
 import msgspec
 
+from penstock.cli.command import group
 from penstock.cli.failure import ExitCode, Failure
 from penstock.cli.listing import moment
 from penstock.cli.operator import Office, at_the_server, data_dir_option
@@ -20,7 +21,7 @@ _HEAD: Final = re.compile(r"(?P<org>[^:]+):(?P<number>[1-9][0-9]{0,17}):(?P<hash
 Heads = Mapping[str, tuple[int, str]]
 
 
-@click.group()
+@group()
 @data_dir_option
 def audit() -> None:
     """Read the audit log, and prove that nobody changed it; run it with the server's settings.
@@ -36,10 +37,17 @@ def audit() -> None:
 @audit.command("ls")
 @click.option("--action", help="Such as key.create, or key. for all that begin so.")
 @click.option("--before", type=click.IntRange(min=1), help="Rows older than this number.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@click.option(
+    "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many."
+)
 @at_the_server()
 async def list_rows(office: Office, action: str | None, before: int | None, limit: int) -> None:
-    """List what was done in an organisation, newest first."""
+    """List what was done in an organisation, newest first.
+
+    \b
+    Examples:
+      penstock audit ls --org acme --action key.
+    """  # noqa: D301  # click's mark is a real backspace
     found = await office.store.audit.page(office.org_id, before, limit, action)
     records = [
         {**msgspec.structs.asdict(row), "detail": msgspec.Raw(row.detail.encode())} for row in found
@@ -76,7 +84,12 @@ async def verify(office: Office, only: str | None, heads: Heads) -> None:
     """Work out the whole log again; the exit code is 0 if every row is as it was written.
 
     Keep what it prints somewhere else, and give it to the next one with --head.
-    """
+
+    \b
+    Examples:
+      penstock audit verify
+      penstock audit verify --head acme:1204:5f0c…
+    """  # noqa: D301  # click's mark is a real backspace
     wanted = await _orgs(office) if only is None else [only]
     unknown = sorted(set(heads) - set(wanted))
     if unknown:

@@ -1,8 +1,10 @@
 """`penstock dev`: server and emulator in one command, no account needed."""
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any, Final
 
 import click
 
+from penstock.cli.command import command
 from penstock.cli.running import run
 from penstock.core.key import new_key
 from penstock.errors import ConfigurationError
@@ -34,7 +37,7 @@ FAST: Final = {
 """Waits that suit a provider on the same machine."""
 
 
-@click.command()
+@command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8080, show_default=True, help="Port; 0 takes a free one.")
 @click.option(
@@ -52,7 +55,16 @@ FAST: Final = {
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Fault rules for the emulator, as of `penstock emulator --faults`.",
 )
-def dev(*, host: str, port: int, data_dir: Path, key: str | None, **emulation: Any) -> None:  # noqa: ANN401
+@click.option("--exit-with-stdin", is_flag=True, hidden=True, help="End when standard input ends.")
+def dev(
+    *,
+    host: str,
+    port: int,
+    data_dir: Path,
+    key: str | None,
+    exit_with_stdin: bool,
+    **emulation: Any,  # noqa: ANN401
+) -> None:
     """Run API, worker and emulator here; prints `url: …` and `key: …`.
 
     Nothing leaves this machine and nothing costs anything.
@@ -60,7 +72,7 @@ def dev(*, host: str, port: int, data_dir: Path, key: str | None, **emulation: A
     \b
     Examples:
       penstock dev
-      penstock submit examples/reviews.jsonl --model gemini-3-flash-preview --wait -o out.jsonl
+      penstock dev --port 9000 --speed 600
     """  # noqa: D301  # click's mark is a real backspace
     data_dir.mkdir(parents=True, exist_ok=True)
     text = key or _kept_key(data_dir / _KEY_FILE)
@@ -82,6 +94,8 @@ def dev(*, host: str, port: int, data_dir: Path, key: str | None, **emulation: A
 
         async def announce(url: str) -> None:
             await server.permit(text, "dev")
+            if exit_with_stdin:
+                threading.Thread(target=_end_with_stdin, daemon=True).start()
             click.echo(f"url: {url}")
             click.echo(f"key: {text}")
             click.echo(f"emulator: {emulator_url}")
@@ -89,6 +103,13 @@ def dev(*, host: str, port: int, data_dir: Path, key: str | None, **emulation: A
 
         if not run(server, announce):
             raise click.exceptions.Exit(1)
+
+
+def _end_with_stdin() -> None:
+    """Ask this process to end when the parent's end of the pipe closes, even by `kill -9`."""
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _kept_key(path: Path) -> str:

@@ -7,12 +7,13 @@ from typing import Any
 
 import click
 
+from penstock.cli.command import command
 from penstock.emulator.app import EmulatorSettings
 from penstock.emulator.named import BadRule
 from penstock.emulator.server import serve
 
 
-@click.command()
+@command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8081, show_default=True, help="Port; 0 takes a free one.")
 @click.option("--speed", default=1.0, show_default=True, help="Divides every simulated duration.")

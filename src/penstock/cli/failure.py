@@ -24,6 +24,7 @@ class ExitCode(IntEnum):
     STILL_RUNNING = 8
     LINES_FAILED = 9
     INTERRUPTED = 130
+    READER_GONE = 141
 
 
 _BY_STATUS = {

@@ -3,16 +3,23 @@
 The names are made here, of the numbers of line and part; nothing that a model wrote is in them.
 """
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
+from penstock.cli.command import command
+from penstock.cli.connection import Server, connected
+from penstock.cli.ends import shown
 from penstock.cli.failure import ExitCode, Failure
-from penstock.cli.jobs import Server, connected
-from penstock.cli.progress import Progress
-from penstock.client import Api, ImagePlace, NotFound, extension_of
+from penstock.cli.ids import job_argument, job_id
+
+if TYPE_CHECKING:
+    from penstock.client import Api, ImagePlace
+    from penstock.client.progress import Progress
 
 _PART_SUFFIX: Final = ".part"
 _EXTENSIONS: Final = ("png", "jpg", "webp", "gif")
@@ -32,6 +39,8 @@ class _Folder:
 
     def put(self, place: ImagePlace, picture: bytes) -> Path | None:
         """Store a picture under its name; None if it is no picture."""
+        from penstock.client import extension_of  # noqa: PLC0415  # lazy: completion needs no HTTP
+
         extension = extension_of(picture)
         if extension is None:
             return None
@@ -42,8 +51,8 @@ class _Folder:
         return target
 
 
-@click.command()
-@click.argument("request_id", metavar="ID")
+@command()
+@job_argument
 @click.option(
     "--out",
     "folder",
@@ -53,13 +62,18 @@ class _Folder:
 )
 @click.option("--force", is_flag=True, help="Fetch again what is there, and take its place.")
 @connected
-def images(server: Server, *, request_id: str, folder: Path, force: bool) -> None:
+def images(server: Server, *, job: str, folder: Path, force: bool) -> None:
     """Fetch the pictures of the job ID as files such as 000017-0.png: line 17, part 0.
 
     Files that are there already stay, so the same command goes on after an interruption.
-    """
-    progress = Progress()
+
+    \b
+    Examples:
+      penstock images @last --out pictures
+      penstock images @last --out pictures --force
+    """  # noqa: D301  # \b is click's mark for lines that are not to be wrapped
     with server.client() as client:
+        request_id = job_id(server, client, job)
         places = client.images(request_id)
         if not places:
             raise Failure(
@@ -71,14 +85,12 @@ def images(server: Server, *, request_id: str, folder: Path, force: bool) -> Non
         folder.mkdir(parents=True, exist_ok=True)
         into = _Folder(folder, overwrites=force)
         wanted = [place for place in places if not into.has(place)]
-        try:
+        with shown(server, "stopped; the same command goes on") as progress:
             written = _fetch(client, request_id, wanted, into, progress)
-        finally:
-            progress.close()
     kept, odd = len(places) - len(wanted), len(wanted) - len(written)
     for count, what in ((kept, "were there already"), (odd, "are no pictures")):
         if count:
-            click.echo(f"{count:,} of {len(places):,} {what}", err=True)
+            server.hint(f"{count:,} of {len(places):,} {what}")
     value = {"files": [str(path) for path in written], "kept": kept, "skipped": odd}
     server.show(value, [str(path) for path in written])
 
@@ -90,6 +102,8 @@ def _fetch(
     into: _Folder,
     progress: Progress,
 ) -> list[Path]:
+    from penstock.client import NotFound  # noqa: PLC0415  # lazy: completion needs no HTTP
+
     written: list[Path] = []
     for done, place in enumerate(wanted, start=1):
         try:

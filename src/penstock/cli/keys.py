@@ -6,6 +6,7 @@ import click
 import msgspec
 
 from penstock.api.admin import checked_name
+from penstock.cli.command import group
 from penstock.cli.durations import read_seconds
 from penstock.cli.listing import moment
 from penstock.cli.operator import Office, at_the_server, data_dir_option
@@ -17,7 +18,7 @@ from penstock.wiring import DEFAULT_USER
 _HEADINGS: Final = ("ID", "STATE", "ORG", "NAME", "CREATED", "USED", "EXPIRES", "USER", "SCOPES")
 
 
-@click.group()
+@group()
 @data_dir_option
 def keys() -> None:
     """Create, list, rotate and revoke API keys; run it with the settings of the server.
@@ -26,7 +27,7 @@ def keys() -> None:
 
     \b
     Examples:
-      penstock keys create --name ci-nightly --scopes jobs:read,jobs:write --expires-in 90d
+      penstock keys create --name ci --scopes jobs:write
       penstock keys rotate 3f9aZk12 --overlap 24h
       penstock keys revoke 3f9aZk12
     """  # noqa: D301  # click's mark is a real backspace
@@ -43,7 +44,13 @@ def keys() -> None:
 async def create(
     office: Office, name: str, user: str | None, scopes: str, expires_in: float | None
 ) -> None:
-    """Make a key and print it, once."""
+    """Make a key and print it, once.
+
+    \b
+    Examples:
+      penstock keys create --name ci --expires-in 90d
+      penstock keys create --org acme --user ana
+    """  # noqa: D301  # click's mark is a real backspace
     if user is None and office.org_id != OPERATOR_ORG:
         raise click.UsageError(f"--user is needed: whose key of {office.org_id}?")
     now = office.clock.now()
@@ -65,7 +72,12 @@ async def create(
 @keys.command("ls")
 @at_the_server()
 async def list_keys(office: Office) -> None:
-    """List the keys of an organisation, without their secrets."""
+    """List the keys of an organisation, without their secrets.
+
+    \b
+    Examples:
+      penstock keys ls --org acme
+    """  # noqa: D301  # click's mark is a real backspace
     found: list[Key] = []
     while True:
         last = found[-1].id if found else None
@@ -89,7 +101,12 @@ async def list_keys(office: Office) -> None:
 )
 @at_the_server()
 async def rotate(office: Office, key_id: str, overlap: float) -> None:
-    """Make a key that takes the place of another one, and print it, once."""
+    """Make a key that takes the place of another one, and print it, once.
+
+    \b
+    Examples:
+      penstock keys rotate 3f9aZk12 --overlap 24h
+    """  # noqa: D301  # click's mark is a real backspace
     old = await office.store.keys.get(office.org_id, key_id)
     now = office.clock.now()
     lifetime = None if old.expires_at is None else old.expires_at - old.created_at
@@ -113,7 +130,12 @@ async def rotate(office: Office, key_id: str, overlap: float) -> None:
 @click.argument("key_id")
 @at_the_server()
 async def revoke(office: Office, key_id: str) -> None:
-    """Revoke a key; requests with it are refused from now on."""
+    """Revoke a key; requests with it are refused from now on.
+
+    \b
+    Examples:
+      penstock keys revoke 3f9aZk12
+    """  # noqa: D301  # click's mark is a real backspace
     await office.store.keys.revoke(office.org_id, key_id, None, office.actor, office.clock.now())
     office.told({"revoked": key_id}, f"revoked {key_id}")
 

@@ -1,22 +1,30 @@
 """`penstock lines`: what became of each line of a job, and what to do about it."""
 
-from collections.abc import Sequence
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from penstock.cli.command import command
+from penstock.cli.connection import Server, connected_with_ids
 from penstock.cli.failure import clean
-from penstock.cli.jobs import Server, connected
-from penstock.cli.listing import columns, terminal_width
-from penstock.client import Line, LineGroup
+from penstock.cli.ids import job_argument, job_id
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from penstock.client import Line, LineGroup
 
 _HEADINGS = ("LINE", "OUTCOME", "CODE", "RETRYABLE", "ROUND", "IN", "OUT")
 _GROUP_HEADINGS = ("COUNT", "OUTCOME", "CODE", "RETRYABLE", "EXAMPLE", "MESSAGE", "HINT")
+_DROPPED = ("OUT", "IN", "ROUND", "RETRYABLE")
+_GROUP_DROPPED = ("EXAMPLE", "HINT", "RETRYABLE", "MESSAGE")
 _LINES_MAX = 100_000
 
 
-@click.command()
-@click.argument("request_id", metavar="ID")
+@command()
+@job_argument
 @click.argument("number", metavar="[NUMBER]", type=click.IntRange(min=1), required=False)
 @click.option("--outcome", multiple=True, metavar="WORD", help="Only these: error, blocked, …")
 @click.option("--code", metavar="TEXT", help="Only this code, such as 429.")
@@ -26,11 +34,11 @@ _LINES_MAX = 100_000
 @click.option("--text", "with_output", is_flag=True, help="Show what each says, too.")
 @click.option("--groups", "is_grouped", is_flag=True, help="Show in which ways lines ended.")
 @click.option("--partial", is_flag=True, help="Of a running job: what is finished so far.")
-@connected
+@connected_with_ids
 def lines(
     server: Server,
     *,
-    request_id: str,
+    job: str,
     number: int | None,
     count: int,
     is_grouped: bool,
@@ -38,10 +46,13 @@ def lines(
 ) -> None:
     """Show what became of the lines of the job ID, or one line whole.
 
+    With --quiet there are the numbers of the lines alone.
+
     \b
     Examples:
-      penstock lines ID --outcome error --code 429 --text
-      penstock lines ID 1204 --json
+      penstock lines @last --outcome error --code 429 --text
+      penstock lines @last 1204 --json
+      penstock lines @last --groups
     """  # noqa: D301  # \b is click's mark for lines that are not to be wrapped
     partial = bool(wanted["partial"])
     is_list = number is None and not is_grouped
@@ -50,22 +61,25 @@ def lines(
     if number is not None and is_grouped:
         raise click.UsageError("--groups is of all lines, not of one")
     with server.client() as client:
+        request_id = job_id(server, client, job)
         if number is not None:
             line = client.line(request_id, number, partial=partial)
-            server.show(line, _one(line))
+            server.show(line, server.sheet(_one(line)), ids=[str(line.line)])
         elif is_grouped:
             groups = client.groups(request_id, partial=partial)
-            server.show(groups, _grouped(groups.groups))
+            rows = _grouped(groups.groups)
+            server.show(groups, server.table(_GROUP_HEADINGS, rows, drop=_GROUP_DROPPED))
         else:
             page = client.lines(request_id, **wanted).first(count)
-            server.show(page, _table(page.lines, has_text=wanted["with_output"]))
+            has_text = bool(wanted["with_output"])
+            headings = (*_HEADINGS, "TEXT") if has_text else _HEADINGS
+            rows = [_row(line, has_text=has_text) for line in page.lines]
+            table = server.table(headings, rows, drop=_DROPPED)
+            server.show(page, table, ids=[str(line.line) for line in page.lines])
             if page.total > len(page.lines):
-                click.echo(f"{len(page.lines):,} of {page.total:,} lines; more with -n", err=True)
-
-
-def _table(rows: Sequence[Line], *, has_text: bool) -> list[str]:
-    headings = (*_HEADINGS, "TEXT") if has_text else _HEADINGS
-    return columns(headings, [_row(line, has_text=has_text) for line in rows], terminal_width())
+                server.hint(f"{len(page.lines):,} of {page.total:,} lines; more with -n")
+            elif not page.lines and not server.as_json:
+                server.hint(f"no such lines; see how they ended: penstock lines {job} --groups")
 
 
 def _row(line: Line, *, has_text: bool) -> list[str]:
@@ -81,9 +95,9 @@ def _row(line: Line, *, has_text: bool) -> list[str]:
     return [*cells, line.text] if has_text else cells
 
 
-def _grouped(groups: Sequence[LineGroup]) -> list[str]:
-    rows = [
-        (
+def _grouped(groups: Sequence[LineGroup]) -> list[list[str]]:
+    return [
+        [
             str(one.count),
             one.outcome,
             one.code or "-",
@@ -91,10 +105,9 @@ def _grouped(groups: Sequence[LineGroup]) -> list[str]:
             str(one.example_line),
             one.message,
             one.hint,
-        )
+        ]
         for one in groups
     ]
-    return columns(_GROUP_HEADINGS, rows, terminal_width())
 
 
 def _one(line: Line) -> list[str]:

@@ -1,12 +1,12 @@
 """A file judged by this installation's own rules, without a server."""
 
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from penstock.cli.stdin import standard_input
 from penstock.client import Validation
 from penstock.core.limits import Limits
 from penstock.ingest.jsonl import JsonlIntake
@@ -38,7 +38,7 @@ def check_locally(file: str, *, quarantine: bool) -> Validation:
     limits = Limits()
     intake = JsonlIntake(limits, _Nowhere(), treatment=Treatment(is_trial=True))
     with ExitStack() as stack:
-        source = sys.stdin.buffer if file == "-" else stack.enter_context(Path(file).open("rb"))
+        source = standard_input() if file == "-" else stack.enter_context(Path(file).open("rb"))
         while chunk := source.read(READ_BYTES):
             intake.feed(chunk)
     tally = intake.finish()

@@ -1,46 +1,19 @@
-"""The entry point: which commands there are, and how any failure reaches the user.
+"""The entry point, and how any failure reaches the user; `tree` says which commands there are."""
 
-Commands are named here and imported when they are called, because the HTTP client, the database and
-the server together cost ten times what `penstock --help` may take.
-"""
-
-import importlib
+import io
 import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import click
 
 from penstock import __version__
+from penstock.cli.command import Lazy
 from penstock.cli.failure import ExitCode, Failure, Place, exit_code_for, located
+from penstock.cli.tree import TOP, TOP_ALIASES, TOPICS
 from penstock.errors import ConfigurationError, PenstockError
-
-_COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
-    "submit": ("penstock.cli.jobs", "submit", "Send a JSONL file of requests as one job."),
-    "validate": ("penstock.cli.validate", "validate", "Judge a file; nothing of it is kept."),
-    "status": ("penstock.cli.jobs", "status", "Show one job."),
-    "download": ("penstock.cli.jobs", "download", "Fetch the answers of a job."),
-    "lines": ("penstock.cli.lines", "lines", "Show what became of each line of a job."),
-    "images": ("penstock.cli.images", "images", "Fetch the pictures of a job, one file each."),
-    "ls": ("penstock.cli.jobs", "ls", "List the newest jobs."),
-    "cancel": ("penstock.cli.jobs", "cancel", "Stop a job; finished answers are kept."),
-    "retry": ("penstock.cli.jobs", "retry", "Send failed lines again, into the same output."),
-    "usage": ("penstock.cli.usage", "usage", "Show what jobs did cost, and saved."),
-    "orgs": ("penstock.cli.orgs", "orgs", "Make organisations, suspend them, set quotas."),
-    "users": ("penstock.cli.users", "users", "Add and remove the users of an organisation."),
-    "keys": ("penstock.cli.keys", "keys", "Create, list, rotate and revoke API keys."),
-    "audit": ("penstock.cli.audit", "audit", "Read the audit log, and verify it."),
-    "webhooks": ("penstock.cli.webhooks", "webhooks", "Have the ends of jobs told to an address."),
-    "dev": (
-        "penstock.cli.dev",
-        "dev",
-        "Run server and emulator on this machine, no account needed.",
-    ),
-    "serve": ("penstock.cli.serve", "serve", "Run the server."),
-    "emulator": ("penstock.cli.emulator", "emulator", "Run the emulator of Vertex AI alone."),
-}
 
 _SECRET_VARIABLES: Final = (
     "PENSTOCK_API_KEY",
@@ -49,6 +22,11 @@ _SECRET_VARIABLES: Final = (
     "PENSTOCK_VERTEX_ACCESS_TOKEN",
 )
 """Their values stand in no message and no traceback."""
+
+_BEHIND: Final = frozenset(
+    {"--profile", "--url", "--key", "--organization", "--json", "-q", "--quiet", "--no-color"}
+)
+"""Options that each command has, and that people write before it at first."""
 
 _EPILOG: Final = """\b
 Exit codes:
@@ -61,40 +39,45 @@ Exit codes:
   6    the input is invalid
   7    a limit or a budget
   8    still running when --timeout ended
-  9    finished, but some lines failed (submit --wait)
+  9    finished, some lines failed (0: --allow-partial)
   130  interrupted; an accepted job keeps running
+  141  whoever read the output went away
 """
 
 
-class _Lazy(click.Group):
-    """A group that imports a command when it is called, and not to list it."""
+class _Top(Lazy):
+    """The whole command line; a reader that goes away ends it quietly."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        del ctx
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        del ctx
-        if cmd_name not in _COMMANDS:
-            return None
-        module, attribute, _ = _COMMANDS[cmd_name]
-        command: click.Command = getattr(importlib.import_module(module), attribute)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        del ctx
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, short) for name, (_, _, short) in _COMMANDS.items()])
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401  # click's own
+        """Run the command that is called."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # Nobody's fault: `penstock ls | head -1` is silent.
+            return int(ExitCode.READER_GONE)
 
 
 @click.group(
-    cls=_Lazy,
+    cls=_Top,
+    entries=TOP,
+    topics=TOPICS,
+    aliases=TOP_ALIASES,
     epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="penstock")
 def cli() -> None:
-    """Run many Gemini requests as one job: one proven answer per line, at half the price."""
+    """Run many Gemini requests as one job: one proven answer per line, at half the price.
+
+    Where ID stands, write an id, the beginning of one, the name of a job, @last for the job that
+    you submitted last, or @1 for the newest one of your organisation.
+
+    \b
+    Examples:
+      penstock submit reviews.jsonl --name nov --watch
+      penstock download @last -o out.jsonl
+      penstock dev
+    """  # noqa: D301  # \b is click's mark for lines that are not to be wrapped
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -113,7 +96,18 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def main() -> None:
     """Run the command line of this process."""
-    sys.exit(run())
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A character that the terminal's encoding lacks is no reason to fail.
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = run()
+    except KeyboardInterrupt:
+        code = int(ExitCode.INTERRUPTED)
+    if code == ExitCode.READER_GONE:
+        # What is left in the buffer would be complained about at the exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(code)
 
 
 def _told(error: Exception, failure: Failure) -> int:
@@ -135,6 +129,17 @@ def _failure(error: Failure | click.ClickException | PenstockError | OSError) ->
         return error
     if isinstance(error, click.UsageError):
         path = error.ctx.command_path if error.ctx else "penstock"
+        if (
+            isinstance(error, click.NoSuchOption)
+            and error.option_name in _BEHIND
+            and " " not in path
+        ):
+            return Failure(
+                f"{error.option_name} stands behind the command",
+                code="usage",
+                exit_code=ExitCode.USAGE,
+                fix=f"write it there: penstock ls {error.option_name} …",
+            )
         return Failure(
             error.format_message(),
             code="usage",

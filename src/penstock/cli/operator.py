@@ -15,7 +15,7 @@ import click
 import msgspec
 
 from penstock.api.auth import Authenticator
-from penstock.cli.listing import columns, terminal_width
+from penstock.cli.connection import Answer, answering_with_ids
 from penstock.clock import Clock, SystemClock
 from penstock.core.access import OPERATOR_ORG, Actor
 from penstock.core.job import OrgId
@@ -49,7 +49,7 @@ class Office(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings
     clock: Clock
     org_id: OrgId
-    as_json: bool
+    answer: Answer
 
     @property
     def actor(self) -> Actor:
@@ -57,16 +57,17 @@ class Office(msgspec.Struct, frozen=True, kw_only=True):
         return Actor(org_id=self.org_id, user_id=USER, key_id="", address="", request_id="")
 
     def show(self, value: object, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Write a table, or the value as JSON."""
-        if self.as_json:
-            click.echo(msgspec.json.encode(value))
-            return
-        for line in columns(headings, rows, terminal_width() if rows else 0):
-            click.echo(line)
+        """Write a table, or the value as JSON; what stands first in a row names it."""
+        lines = self.answer.table(headings, rows, drop=headings[:2:-1])
+        self.answer.show(value, lines, ids=[row[0] for row in rows])
 
     def told(self, value: object, line: str) -> None:
         """Write the outcome of a change: one line, or the value as JSON."""
-        click.echo(msgspec.json.encode(value) if self.as_json else line)
+        self.answer.show(value, [line])
+
+    def hint(self, text: str) -> None:
+        """Say on standard error what to do next."""
+        self.answer.hint(text)
 
 
 def data_dir_option(group: Callable[..., None]) -> Callable[..., None]:
@@ -91,8 +92,8 @@ def at_the_server(
     def decorate(action: Callable[..., Awaitable[None]]) -> Callable[..., None]:
         @functools.wraps(action)
         def command(
+            answer: Answer,
             *,
-            as_json: bool,
             org: str = OPERATOR_ORG,
             **options: Any,  # noqa: ANN401  # the command's own options
         ) -> None:
@@ -100,12 +101,9 @@ def at_the_server(
                 return action(office, **options)
 
             data_dir = click.get_current_context().obj
-            asyncio.run(_work(data_dir, OrgId(org), as_json, work))
+            asyncio.run(_work(data_dir, OrgId(org), answer, work))
 
-        decorated: Callable[..., None] = click.option(
-            "--json", "as_json", is_flag=True, help="Answer with JSON."
-        )(command)
-
+        decorated = answering_with_ids(command)
         if not of_an_org:
             return decorated
         option = click.option(
@@ -119,7 +117,7 @@ def at_the_server(
 async def _work(
     data_dir: Path | None,
     org_id: OrgId,
-    as_json: bool,  # noqa: FBT001  # a flag of the command line, passed on
+    answer: Answer,
     action: Callable[[Office], Awaitable[None]],
 ) -> None:
     values: dict[str, Any] = {} if data_dir is None else {"data_dir": str(data_dir)}
@@ -137,7 +135,7 @@ async def _work(
             settings=settings,
             clock=clock,
             org_id=org_id,
-            as_json=as_json,
+            answer=answer,
         )
         await action(office)
     except NotFound as error:

@@ -6,6 +6,7 @@ import click
 import msgspec
 
 from penstock.api.admin import checked_id, checked_name
+from penstock.cli.command import group
 from penstock.cli.listing import moment
 from penstock.cli.operator import Office, at_the_server, data_dir_option
 from penstock.core.ids import new_id
@@ -16,7 +17,7 @@ from penstock.store.orgs import Org, OrgChange
 _HEADINGS = ("ID", "STATE", "NAME", "CREATED", "QUOTAS")
 
 
-@click.group()
+@group()
 @data_dir_option
 def orgs() -> None:
     """Make organisations, suspend them, set their quotas; run it with the server's settings.
@@ -24,7 +25,7 @@ def orgs() -> None:
     \b
     Examples:
       penstock orgs create "Acme Ltd" --id acme
-      penstock orgs quotas acme lines_day_max=100000 jobs_in_flight_max=20
+      penstock orgs quotas acme lines_day_max=100000
       penstock orgs suspend acme
     """  # noqa: D301  # click's mark is a real backspace
 
@@ -34,7 +35,12 @@ def orgs() -> None:
 @click.option("--id", "org_id", help="A short one for headers and commands; else one is made up.")
 @at_the_server(of_an_org=False)
 async def create(office: Office, name: str, org_id: str | None) -> None:
-    """Make an organisation and print its id."""
+    """Make an organisation and print its id.
+
+    \b
+    Examples:
+      penstock orgs create "Acme Ltd" --id acme
+    """  # noqa: D301  # click's mark is a real backspace
     now = office.clock.now()
     org = Org(
         id=OrgId(new_id("org") if org_id is None else checked_id(org_id)),
@@ -50,7 +56,12 @@ async def create(office: Office, name: str, org_id: str | None) -> None:
 @orgs.command("ls")
 @at_the_server(of_an_org=False)
 async def list_orgs(office: Office) -> None:
-    """List all organisations."""
+    """List all organisations.
+
+    \b
+    Examples:
+      penstock orgs ls
+    """  # noqa: D301  # click's mark is a real backspace
     found: list[Org] = []
     while page := await office.store.orgs.page(found[-1].id if found else "", 500):
         found += page
@@ -61,7 +72,12 @@ async def list_orgs(office: Office) -> None:
 @click.argument("org_id")
 @at_the_server(of_an_org=False)
 async def show(office: Office, org_id: str) -> None:
-    """Show one organisation, and all quotas that hold for it."""
+    """Show one organisation, and all quotas that hold for it.
+
+    \b
+    Examples:
+      penstock orgs show acme
+    """  # noqa: D301  # click's mark is a real backspace
     org = await office.store.orgs.get(OrgId(org_id))
     quotas = msgspec.to_builtins(quotas_of(office.settings.quotas, org.quotas))
     rows = [
@@ -79,7 +95,12 @@ async def show(office: Office, org_id: str) -> None:
 @click.argument("name")
 @at_the_server(of_an_org=False)
 async def rename(office: Office, org_id: str, name: str) -> None:
-    """Give it another name; its id stays."""
+    """Give it another name; its id stays.
+
+    \b
+    Examples:
+      penstock orgs rename acme "Acme Limited"
+    """  # noqa: D301  # click's mark is a real backspace
     await _change(office, org_id, OrgChange(name=checked_name(name)), "renamed")
 
 
@@ -87,7 +108,12 @@ async def rename(office: Office, org_id: str, name: str) -> None:
 @click.argument("org_id")
 @at_the_server(of_an_org=False)
 async def suspend(office: Office, org_id: str) -> None:
-    """Let nobody of it in, from now on; its jobs go on."""
+    """Let nobody of it in, from now on; its jobs go on.
+
+    \b
+    Examples:
+      penstock orgs suspend acme
+    """  # noqa: D301  # click's mark is a real backspace
     await _change(office, org_id, OrgChange(suspended=True), "suspended")
 
 
@@ -95,7 +121,12 @@ async def suspend(office: Office, org_id: str) -> None:
 @click.argument("org_id")
 @at_the_server(of_an_org=False)
 async def resume(office: Office, org_id: str) -> None:
-    """Let its people in again."""
+    """Let its people in again.
+
+    \b
+    Examples:
+      penstock orgs resume acme
+    """  # noqa: D301  # click's mark is a real backspace
     await _change(office, org_id, OrgChange(suspended=False), "resumed")
 
 
@@ -104,7 +135,12 @@ async def resume(office: Office, org_id: str) -> None:
 @click.argument("quotas", nargs=-1, metavar="[NAME=NUMBER]...")
 @at_the_server(of_an_org=False)
 async def quotas(office: Office, org_id: str, quotas: tuple[str, ...]) -> None:
-    """Set quotas: 0 is unlimited, `NAME=default` is what the settings say."""
+    """Set quotas: 0 is unlimited, `NAME=default` is what the settings say.
+
+    \b
+    Examples:
+      penstock orgs quotas acme jobs_in_flight_max=20
+    """  # noqa: D301  # click's mark is a real backspace
     org = await office.store.orgs.get(OrgId(org_id))
     chosen: dict[str, Any] = msgspec.json.decode(org.quotas or "{}")
     for text in quotas:

@@ -1,17 +1,24 @@
 """Jobs as text for people; scripts take `--json`."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from penstock.cli.failure import clean
-from penstock.client import JobRecord, LineGroups, Stats
 
-HEADINGS = ("ID", "STATUS", "MODEL", "CREATED", "OK", "FAILED", "TOTAL", "COST")
+if TYPE_CHECKING:
+    from penstock.client import JobRecord, LineGroups, Stats
+
+HEADINGS = ("ID", "NAME", "STATUS", "OK", "NOT OK", "TOTAL", "COST", "CREATED", "MODEL")
+DROPPED = ("MODEL", "CREATED", "COST", "OK", "TOTAL")
+"""What a narrow terminal does without, in this order."""
 
 GROUPS_SHOWN_MAX = 10
 """Below the sheet of a job; `penstock lines ID --groups` has all."""
 
 _MARGIN = " " * 10
+_RETRY_CALL = "POST /requests/{id}/retry"
 
 
 def summary(job: JobRecord) -> str:
@@ -35,6 +42,8 @@ def sheet(job: JobRecord) -> list[str]:
     stats = job.stats
     rows = [
         ("id", job.request_id),
+        ("name", job.name or ""),
+        ("labels", " ".join(f"{key}={text}" for key, text in (job.labels or {}).items())),
         ("status", job.status + (f" ({job.state})" if job.state else "")),
         ("detail", job.status_detail if isinstance(job.status_detail, str) else ""),
         ("expected", _expected(job)),
@@ -60,24 +69,30 @@ def troubles(groups: LineGroups | None, request_id: str) -> list[str]:
         example = f"e.g. line {group.example_line:,}{says}"
         shown.append(f"{group.count:>9,} {clean(f'{name}{again}  {example}')}")
         if group.hint:
-            shown.append(f"{_MARGIN}hint: {clean(group.hint)}")
+            # The server speaks of its own calls; here there is a command for it.
+            hint = group.hint.replace(_RETRY_CALL, f"penstock retry {request_id}")
+            shown.append(f"{_MARGIN}hint: {clean(hint)}")
     more = len(bad) - GROUPS_SHOWN_MAX
     if more > 0:
         shown.append(f"{_MARGIN}… and {more:,} more: penstock lines {clean(request_id)} --groups")
     return shown
 
 
-def table(jobs: Sequence[JobRecord], *, aligned: bool) -> list[str]:
-    """Return one line per job: columns for a terminal, tabs and no heading for a pipe."""
-    rows = [_row(job) for job in jobs]
-    if not aligned:
-        return ["\t".join(row) for row in rows]
-    rows.insert(0, HEADINGS)
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+def row(job: JobRecord) -> tuple[str, ...]:
+    """Return what a list says of a job, under `HEADINGS`."""
+    stats = job.stats
+    is_known = sum(stats.by_outcome.values()) == stats.total_count
+    return (
+        job.request_id,
+        job.name or "-",
+        job.status,
+        str(stats.ok if is_known else stats.successful_count),
+        str(stats.not_ok),
+        str(stats.total_count),
+        _cost(job) or "-",
+        _moment(job.created_at),
+        job.target_model,
+    )
 
 
 def _counted(stats: Stats) -> str:
@@ -89,21 +104,6 @@ def _counted(stats: Stats) -> str:
         f"{stats.successful_count:,} ok, {stats.failed_count:,} failed, "
         f"{stats.incomplete_count:,} open"
     )
-
-
-def _row(job: JobRecord) -> tuple[str, ...]:
-    stats = job.stats
-    cells = (
-        job.request_id,
-        job.status,
-        job.target_model,
-        _moment(job.created_at),
-        str(stats.successful_count),
-        str(stats.failed_count),
-        str(stats.total_count),
-        _cost(job) or "-",
-    )
-    return tuple(clean(cell) for cell in cells)
 
 
 def _cost(job: JobRecord) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from penstock.cli.command import command
 from penstock.cli.running import run
 from penstock.settings import Settings, build, emulator_values, read
 from penstock.startup import secret_values
@@ -14,7 +15,7 @@ from penstock.telemetry.log import configure
 from penstock.wiring import Server, check
 
 
-@click.command()
+@command()
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
@@ -36,7 +37,7 @@ def serve(config: Path | None, emulator: str | None, *, only_check: bool, **give
 
     \b
     Examples:
-      PENSTOCK_VERTEX_PROJECT=acme PENSTOCK_VERTEX_BUCKET=acme-batch penstock serve
+      penstock serve --config penstock.toml
       penstock serve --config penstock.toml --check
       penstock serve --emulator http://127.0.0.1:8081
       penstock serve --role worker

@@ -1,10 +1,25 @@
-"""The flags of a submission that say how far to go, and what to do with bad lines."""
+"""The flags of a submission: what it is called, how far to go, what to do with bad lines."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import click
 
+from penstock.cli.jobs import read_labels
+
+DEFAULT_MODEL: Final = "gemini-3-flash-preview"
+
+_NAMES = (
+    click.option("--name", metavar="TEXT", help="What the job is called; it is found by that too."),
+    click.option(
+        "--label",
+        "labels",
+        multiple=True,
+        metavar="KEY=VALUE",
+        callback=read_labels,
+        help="What jobs are told apart by; may be given several times.",
+    ),
+)
 _FLAGS = (
     click.option(
         "--max-cost",
@@ -35,9 +50,18 @@ def job_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def named_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the flags that name a job."""
+    for flag in reversed(_NAMES):
+        command = flag(command)
+    return command
+
+
 def chosen(values: dict[str, Any]) -> dict[str, Any]:
     """Return the options of the client for the flags that were given, and all else as it is."""
     rest = {name: value for name, value in values.items() if value is not None}
+    if not rest.get("labels", True):
+        del rest["labels"]
     if rest.pop("quarantine", False):
         rest["on_invalid"] = "quarantine"
     if rest.pop("no_dedupe", False):

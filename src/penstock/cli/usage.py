@@ -1,15 +1,22 @@
 """`penstock usage`: what was billed, by day, model, key or organisation."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import click
 
-from penstock.cli.jobs import Server, connected
-from penstock.cli.listing import columns, terminal_width
-from penstock.client import Spent
+from penstock.cli.command import command
+from penstock.cli.connection import Server, connected
+
+if TYPE_CHECKING:
+    from penstock.client import Spent
 
 _MONEY = ("JOBS", "LINES", "IN", "OUT", "COST", "ONLINE", "SAVED", "UNPRICED LINES")
+_DROPPED = ("UNPRICED LINES", "ONLINE", "SAVED", "IN", "OUT", "LINES")
 
 
-@click.command()
+@command()
 @click.option(
     "--by",
     default="day",
@@ -26,14 +33,14 @@ def usage(server: Server, *, by: str, first: str | None, last: str | None) -> No
     \b
     Examples:
       penstock usage --by model,day
-      penstock usage --by key --from 2026-11-01 --to 2026-11-30 --json
+      penstock usage --by key --from 2026-11-01 --json
     """  # noqa: D301  # \b is click's mark for lines that are not to be wrapped
     with server.client() as client:
         report = client.spent(first=first, last=last, by=by.split(","))
     names = tuple(report.group_by)
     headings = (*(name.upper() for name in names), *_MONEY)
     rows = [_row(group, names) for group in report.groups]
-    server.show(report, columns(headings, rows, terminal_width()))
+    server.show(report, server.table(headings, rows, drop=_DROPPED))
 
 
 def _row(group: Spent, names: tuple[str, ...]) -> tuple[str, ...]:

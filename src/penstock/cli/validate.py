@@ -3,21 +3,32 @@
 With `--local` no server is asked: the same rules, read from this installation, without the cost.
 """
 
-import sys
-from typing import Any
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from penstock.cli.command import command
+from penstock.cli.connection import Server, connected
+from penstock.cli.ends import shown
 from penstock.cli.failure import PROBLEMS_SHOWN_MAX, ExitCode, Failure, Place, clean, located
-from penstock.cli.jobs import DEFAULT_MODEL, Server, connected
-from penstock.cli.local_check import check_locally
-from penstock.cli.progress import Progress
-from penstock.cli.submit_options import chosen, job_options
-from penstock.client import Estimate, Finding, Validation
+from penstock.cli.stdin import standard_input
+from penstock.cli.submit_options import DEFAULT_MODEL, chosen, job_options
+
+if TYPE_CHECKING:
+    from penstock.client import Api, Estimate, Finding, Validation
 
 
-@click.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@command()
+@click.argument(
+    "files",
+    metavar="FILE...",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True),
+)
 @click.option("--model", default=DEFAULT_MODEL, show_default=True, help="Who would answer.")
 @click.option("--local", is_flag=True, help="Ask no server: the rules alone, with their defaults.")
 @job_options
@@ -25,48 +36,62 @@ from penstock.client import Estimate, Finding, Validation
 def validate(
     server: Server,
     *,
-    file: str,
+    files: tuple[str, ...],
     model: str,
     local: bool,
     **terms: Any,  # noqa: ANN401  # options of click that go to the client as they are
 ) -> None:
-    """Judge FILE, one JSON request per line ("-" reads standard input), and keep nothing of it.
+    """Judge each FILE, one JSON request per line ("-" reads standard input), and keep nothing.
 
     Shows what is wrong with which line, what would be changed on the provider's copy, which lines
-    are the same, and what the job is expected to cost. Ends with 6 if it would be refused.
+    are the same, and what the job is expected to cost. Ends with 6 if one would be refused. With
+    --json there is one report, or of several files a list.
 
     \b
     Examples:
       penstock validate reviews.jsonl
+      penstock validate *.jsonl --local
       penstock validate reviews.jsonl --max-cost 5 --json
-      penstock validate reviews.jsonl --local
     """  # noqa: D301  # \b is click's mark for lines that are not to be wrapped
-    name = "standard input" if file == "-" else file
     options = chosen(terms)
-    if local:
-        found = check_locally(file, quarantine=options.get("on_invalid") == "quarantine")
-    else:
-        found = _ask(server, file, name, {"model": model, **options})
-    server.show(found, sheet(found, name))
-    if not found.valid:
-        raise _refused(found)
+    found: list[Validation] = []
+    names = ["standard input" if file == "-" else file for file in files]
+    with nullcontext() if local else server.client(", ".join(names)) as client:
+        for file, name in zip(files, names, strict=True):
+            if client is None:
+                found.append(_alone(file, options))
+            else:
+                found.append(judged(server, client, file, {"model": model, **options}))
+            if not server.as_json:
+                heading = [f"{clean(name)}:"] if len(files) > 1 else []
+                server.show(None, server.sheet([*heading, *report(found[-1], name)]))
+    if server.as_json:
+        server.show(found if len(found) > 1 else found[0], [])
+    bad = [(one, name) for one, name in zip(found, names, strict=True) if not one.valid]
+    if bad:
+        raise refusal(bad[0][0], bad[0][1] if len(found) > 1 else "")
 
 
-def _ask(server: Server, file: str, name: str, terms: dict[str, Any]) -> Validation:
-    progress = Progress()
-    source = sys.stdin.buffer if file == "-" else file
-    try:
-        with server.client(name) as client:
-            return client.validate(
-                source,
-                on_progress=lambda done, total: progress.transfer("sent", done, total),
-                **terms,
-            )
-    finally:
-        progress.close()
+def judged(server: Server, client: Api, file: str, terms: dict[str, Any]) -> Validation:
+    """Have the server judge a file, of which it keeps nothing."""
+    source = standard_input() if file == "-" else file
+    with shown(server, "interrupted; nothing was created") as progress:
+        return client.validate(
+            source,
+            on_progress=lambda done, total: progress.transfer("judged", done, total),
+            **terms,
+        )
 
 
-def sheet(found: Validation, file: str) -> list[str]:
+def _alone(file: str, options: dict[str, Any]) -> Validation:
+    from penstock.cli.local_check import (  # noqa: PLC0415  # lazy: the rules take long to load
+        check_locally,
+    )
+
+    return check_locally(file, quarantine=options.get("on_invalid") == "quarantine")
+
+
+def report(found: Validation, file: str) -> list[str]:
     """Return the report in lines: problems first, then what is good to know, then the cost."""
     lines = [
         line
@@ -124,16 +149,18 @@ def _cost(estimate: Estimate | None) -> list[str]:
     return [*lines, clean(estimate.basis)] if estimate.basis else lines
 
 
-def _refused(found: Validation) -> Failure:
+def refusal(found: Validation, name: str = "") -> Failure:
+    """Return why a file would be refused."""
+    where = f"{name}: " if name else ""
     if found.refusal is not None:
         return Failure(
-            found.refusal.message,
+            where + found.refusal.message,
             code=found.refusal.code,
             exit_code=ExitCode.LIMIT,
             fix=found.refusal.hint,
         )
     return Failure(
-        f"{found.problem_count:,} of {found.line_count:,} requests are invalid",
+        f"{where}{found.problem_count:,} of {found.line_count:,} requests are invalid",
         code="invalid_input",
         exit_code=ExitCode.INPUT_INVALID,
         fix="mend the lines above; submit --quarantine runs the others without them",

@@ -5,14 +5,22 @@
     |-- APIError                  the server answered with an error
     |   |-- AuthenticationFailed      401, 403: no key, an unknown one, or one that may not do this
     |   |-- NotFound                  404: no such job, or another tenant's
+    |   |   `-- ServerTooOld                a call that this server does not have yet
     |   |-- InputInvalid              400 with `details`, 413: the file is not one that can be run
     |   |-- LimitReached              402, 429: a rate, a quota or a budget
     |   `-- ServerFailed              5xx: not the caller's fault
     |-- WebhookRefused            a webhook's request is not from who it claims, or too old
     |-- InputChanged              the file changed while it was being sent
     |-- OutputNotReady            there is nothing to download (yet)
+    |-- OutputChanged             the output was replaced while it was being read
     |-- DigestMismatch            the bytes that came are not the ones that the server has
-    `-- StillRunning              the time to wait is over, the job is not
+    |-- DiskFull                  there is no room for a download; what has come is kept
+    |-- StillRunning              the time to wait is over, the job is not
+    |-- JobFailed                 the job has ended without an output
+    |-- LinesFailed               it has one, but some of its lines did not end well
+    |-- ParseFailed               an answer is not of the type that was asked for
+    |-- KeyMissing                no API key was given, and none was found
+    `-- ProfileError              the file of profiles cannot be used
 
 This module imports no HTTP library, so that catching an error costs nothing.
 """
@@ -62,11 +70,21 @@ class ClientError(Exception):
     """Base of everything that the client raises on purpose; `hint` says what to do."""
 
     code = "client_error"
+    request_id: str | None = None
+    """Of the answer that said so, for whoever looks into the server's log."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        if hint:
+            # A traceback shows notes, and a notebook shows little else.
+            self.add_note(f"hint: {hint}")
+
+    @property
+    def docs(self) -> str:
+        """Where in the documentation the code is explained."""
+        return f"docs/reference/errors.md#{self.code}"
 
 
 class ConnectionFailed(ClientError):
@@ -92,13 +110,68 @@ class OutputNotReady(ClientError):
 
 
 class DigestMismatch(ClientError):
-    """The downloaded bytes differ from what the server stated; they are kept in `part`."""
+    """The bytes differ from what the server stated; a download keeps them in `part`."""
 
     code = "digest_mismatch"
+
+    def __init__(self, message: str, *, part: Path | None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.part = part
+
+
+class OutputChanged(ClientError):
+    """The server has another output now than the one of which lines were given already."""
+
+    code = "output_changed"
+
+
+class DiskFull(ClientError):
+    """There is no room for more of a download; what has come is kept in `part`."""
+
+    code = "disk_full"
 
     def __init__(self, message: str, *, part: Path, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.part = part
+
+
+class KeyMissing(ClientError):
+    """No key was given, and none was found."""
+
+    code = "unauthenticated"
+
+
+class JobFailed(ClientError):
+    """The job has ended without an output; `job` says why."""
+
+    code = "job_failed"
+
+    def __init__(self, message: str, *, job: JobRecord, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.job = job
+
+
+class LinesFailed(ClientError):
+    """Some lines did not end well; the others have their answers, and `job` counts both."""
+
+    code = "lines_failed"
+
+    def __init__(self, message: str, *, job: JobRecord, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.job = job
+
+
+class ParseFailed(ClientError):
+    """The answer of a line is not of the type that was asked for."""
+
+    code = "parse_failed"
+
+    def __init__(
+        self, message: str, *, line: int, key: str | None, hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.line = line
+        self.key = key
 
 
 class StillRunning(ClientError):
@@ -140,6 +213,10 @@ class NotFound(APIError):
     """There is no such job for this key."""
 
 
+class ServerTooOld(NotFound):
+    """The server does not have this call."""
+
+
 class InputInvalid(APIError):
     """The input cannot be run as it is; nothing was stored and nothing is charged."""
 
@@ -173,26 +250,43 @@ _BY_STATUS: dict[int, type[APIError]] = {
     429: LimitReached,
 }
 _SERVER_ERRORS_FROM = 500
+_NO_ROUTE = "There is no such route."
+"""What a server says of a path that it does not have, whichever version it is of."""
 
 
-def error_from(status: int, content: bytes) -> APIError:
+def error_from(status: int, content: bytes, request_id: str | None = None) -> APIError:
     """Build the error for an answer; `content` may be anything, a proxy's HTML page included."""
     body = _parse(content)
-    kind = _BY_STATUS.get(status, APIError)
-    if status >= _SERVER_ERRORS_FROM:
-        kind = ServerFailed
-    elif kind is APIError and body.details:
-        kind = InputInvalid
-    error = kind(
-        body.error or body.message or f"the server answered {status} without saying why",
-        status=status,
-        code=body.code or f"http_{status}",
-        hint=body.hint,
-        details=body.details,
-        details_total=body.details_total,
-    )
+    said = body.error or body.message
+    if said == _NO_ROUTE:
+        error: APIError = ServerTooOld(
+            "the server does not have this call: it is older than this client",
+            status=status,
+            code="server_too_old",
+            hint="upgrade the server, or use the client of its version",
+        )
+    else:
+        error = _kind(status, body)(
+            said or f"the server answered {status} without saying why",
+            status=status,
+            code=body.code or f"http_{status}",
+            hint=body.hint or (None if said else _WHOSE),
+            details=body.details,
+            details_total=body.details_total,
+        )
     error.quota = body.quota
+    error.request_id = request_id
     return error
+
+
+_WHOSE = "check that the address is a Penstock server's, and not of something before it"
+
+
+def _kind(status: int, body: _Body) -> type[APIError]:
+    if status >= _SERVER_ERRORS_FROM:
+        return ServerFailed
+    kind = _BY_STATUS.get(status, APIError)
+    return InputInvalid if kind is APIError and body.details else kind
 
 
 def _parse(content: bytes) -> _Body:

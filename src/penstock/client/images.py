@@ -10,12 +10,6 @@ from typing import Any, Final
 
 import msgspec
 
-from penstock.client.errors import ClientError
-from penstock.client.wire import Wire
-
-LINE_BYTES_MAX: Final = 256 * 1024 * 1024
-"""A line that is longer is no answer that anybody has asked for."""
-
 _RIFF_TYPE: Final = slice(8, 12)
 
 
@@ -53,22 +47,19 @@ class _Line(msgspec.Struct):
 _LINE: Final = msgspec.json.Decoder(_Line)
 
 
-def places_of(wire: Wire, output_url: str) -> list[ImagePlace]:
-    """Return where the pictures of an output are; it is read once, a line at a time."""
-    found: list[ImagePlace] = []
-    for number, line in enumerate(_lines(wire, _linked(output_url)), start=1):
-        try:
-            response = _LINE.decode(line).response
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            # It has another shape than an answer with pictures.
-            continue
-        candidates = response.candidates if response else []
-        content = candidates[0].content if candidates else None
-        for at, part in enumerate(content.parts if content else []):
-            uri = part.link.uri if part.link else None
-            if isinstance(uri, str) and uri.endswith(f"/lines/{number}/parts/{at}"):
-                found.append(ImagePlace(line=number, part=at))
-    return found
+def places_in(line: bytes, number: int) -> Iterator[ImagePlace]:
+    """Yield where the pictures of a line are, which has links in their place."""
+    try:
+        response = _LINE.decode(line).response
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        # It has another shape than an answer with pictures.
+        return
+    candidates = response.candidates if response else []
+    content = candidates[0].content if candidates else None
+    for at, part in enumerate(content.parts if content else []):
+        uri = part.link.uri if part.link else None
+        if isinstance(uri, str) and uri.endswith(f"/lines/{number}/parts/{at}"):
+            yield ImagePlace(line=number, part=at)
 
 
 def extension_of(picture: bytes) -> str | None:
@@ -83,26 +74,7 @@ def extension_of(picture: bytes) -> str | None:
     return "webp" if is_webp else None
 
 
-def _linked(output_url: str) -> str:
+def linked(output_url: str) -> str:
     """Return the address of the same output with links in the place of pictures."""
     path, mark, query = output_url.partition("?")
     return f"{path}?images=links" + (f"&{query}" if mark else "")
-
-
-def _lines(wire: Wire, url: str) -> Iterator[bytes]:
-    held = bytearray()
-    with wire.stream(url, {"Accept-Encoding": "identity"}) as answer:
-        for piece in answer.iter_raw():
-            start = 0
-            while (end := piece.find(b"\n", start)) >= 0:
-                yield bytes(held) + piece[start:end]
-                held.clear()
-                start = end + 1
-            held += piece[start:]
-            if len(held) > LINE_BYTES_MAX:
-                raise ClientError(
-                    f"a line of the output is longer than {LINE_BYTES_MAX:,} bytes",
-                    hint="download the output and look at it there",
-                )
-    if held:
-        yield bytes(held)

@@ -1,12 +1,9 @@
 """The lines of a job as the client reads them: `client.lines(job_id, outcome=["error"])`."""
 
-from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
 import msgspec
-
-from penstock.client.wire import Wire, decode
 
 PAGE_LINES: Final = 1_000
 """What is asked for at once; a server with smaller pages gives fewer."""
@@ -74,54 +71,13 @@ class LineGroups(msgspec.Struct, frozen=True, kw_only=True):
     partial: bool = False
 
 
-class LineList:
-    """Lines of a job that a filter wants; each iteration begins anew, and holds one page."""
-
-    def __init__(self, wire: Wire, request_id: str, params: Mapping[str, str | None]) -> None:
-        self._wire = wire
-        self._request_id = request_id
-        self._params = params
-
-    def __iter__(self) -> Iterator[Line]:
-        cursor = None
-        while True:
-            page = self.page(PAGE_LINES, cursor=cursor)
-            yield from page.lines
-            cursor = page.next_cursor
-            if cursor is None:
-                return
-
-    def page(self, limit: int, *, cursor: str | None = None) -> LinePage:
-        """Return up to `limit` lines, and how many there are in all."""
-        params = {**self._params, "limit": limit, "cursor": cursor}
-        return decode(self._wire.get(path_of(self._request_id), params), LinePage)
-
-    def first(self, count: int) -> LinePage:
-        """Return `count` lines, or as many as there are; a server gives fewer at once."""
-        page = self.page(count)
-        lines = page.lines
-        while page.next_cursor is not None and len(lines) < count:
-            page = self.page(count - len(lines), cursor=page.next_cursor)
-            lines = lines + page.lines
-        return msgspec.structs.replace(page, lines=lines)
-
-
 def path_of(request_id: str, rest: str = "") -> str:
     """Return the path of a job's lines."""
     return f"/requests/{quote(request_id, safe='')}/lines{rest}"
 
 
-def one_of(wire: Wire, request_id: str, number: int, *, partial: bool) -> Line:
-    """Ask for one line, whole."""
-    return decode(wire.get(path_of(request_id, f"/{number}"), _so_far(partial=partial)), Line)
-
-
-def groups_of(wire: Wire, request_id: str, *, partial: bool) -> LineGroups:
-    """Ask in which ways lines ended."""
-    return decode(wire.get(path_of(request_id, "/groups"), _so_far(partial=partial)), LineGroups)
-
-
-def _so_far(*, partial: bool) -> dict[str, str]:
+def so_far(*, partial: bool) -> dict[str, str]:
+    """Return the parameter that asks a job that still runs."""
     return {"partial": "true"} if partial else {}
 
 

@@ -108,6 +108,8 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: int = 0
     queued_at: int | None = None
     status_detail: Any = None
+    name: str | None = None
+    labels: dict[str, str] | None = None
     estimate: Estimate | None = None
     waiting: Waiting | None = None
     """Of one that was asked for by its id and has not ended."""

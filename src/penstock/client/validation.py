@@ -2,7 +2,7 @@
 
 import msgspec
 
-from penstock.client.errors import Detail
+from penstock.client.errors import Detail, InputInvalid
 from penstock.client.money import Estimate
 
 
@@ -53,3 +53,25 @@ class Validation(msgspec.Struct, frozen=True, kw_only=True):
     unread_lines: int = 0
     estimate: Estimate | None = None
     refusal: Rejection | None = None
+
+
+def estimate_of(judged: Validation) -> Estimate:
+    """Return what a file is expected to cost; raises `InputInvalid` if it would not be taken."""
+    if judged.estimate is not None:
+        return judged.estimate
+    first = judged.problems[0] if judged.problems else None
+    refusal = judged.refusal
+    if refusal is not None:
+        message, code, hint = refusal.message, refusal.code, refusal.hint
+    else:
+        where = "" if first is None else f"; line {first.line}: {first.message}"
+        message = f"{judged.problem_count:,} of {judged.line_count:,} lines are bad{where}"
+        code, hint = "invalid_input", None if first is None else first.hint
+    raise InputInvalid(
+        message,
+        status=400,
+        code=code,
+        hint=hint,
+        details=judged.problems,
+        details_total=judged.problem_count,
+    )

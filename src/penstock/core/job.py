@@ -20,6 +20,9 @@ PRIORITY: Final = 100
 PRIORITY_MAX: Final = 1_000
 """The last of all; 1 is the first."""
 
+ID_PREFIX: Final = "req_"
+"""Of all jobs' ids."""
+
 SHARDS: Final = "shards/"
 """Before their number, in place of a provider job; no name of the provider's begins like that."""
 
@@ -175,6 +178,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     partial_index_name: str | None = None
     partial_lines: int | None = None
     """Lines that had ended by then."""
+    name: str | None = None
+    """What its owner calls it; others may have the same."""
+    labels: dict[str, str] = {}
 
     @property
     def label(self) -> str:

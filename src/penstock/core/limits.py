@@ -55,6 +55,15 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Of these, how often they are sent again without anybody asking; 0 switches that off for all
     jobs, whatever they ask for."""
 
+    job_name_characters_max: int = 200
+    """Name of a job."""
+
+    job_labels_max: int = 16
+    """Labels of one job, and labels that a list is filtered by."""
+
+    job_label_characters_max: int = 63
+    """Key of a label, and its value."""
+
     problems_reported_max: int = 100
     """Bad lines listed in one refusal; the count of all is always given."""
 

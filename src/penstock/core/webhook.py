@@ -21,7 +21,7 @@ ALL_KINDS: Final = "*"
 """As the events of an endpoint: all that there are, now and later."""
 
 BODY_BYTES_MAX: Final = 20_000
-"""Standard Webhooks' own limit; ours have about 700."""
+"""Standard Webhooks' own limit; ours have about 700, and what the owner calls the job."""
 
 WAITS_SECONDS: Final = (0, 5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
 """Before each of the ten tries, after the one before it: 75 h 35 min 5 s in all."""
@@ -69,6 +69,8 @@ class EndedJob(msgspec.Struct, frozen=True, kw_only=True):
     counts: Counts | None
     cost_micro_dollars: int | None
     error_code: str | None
+    name: str | None = None
+    labels: dict[str, str] = {}
 
 
 class SlowJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +84,8 @@ class SlowJob(msgspec.Struct, frozen=True, kw_only=True):
     created_at: float
     slow_at: float
     reason: str
+    name: str | None = None
+    labels: dict[str, str] = {}
 
 
 def slow_body_of(job: SlowJob) -> str:
@@ -98,13 +102,14 @@ def slow_body_of(job: SlowJob) -> str:
             "slow_at": _moment(job.slow_at),
             "total_count": job.line_count,
             "reason": job.reason,
+            **_naming(job),
         },
     }
     return msgspec.json.encode(event).decode()
 
 
 def body_of(job: EndedJob) -> str:
-    """Return what is sent: ids, state, counts and cost; no answer of a model, and no link."""
+    """Return what is sent: ids, names, state, counts and cost; no answer of a model, no link."""
     counts = job.counts or Counts()
     event = {
         "type": KIND_OF[job.state],
@@ -121,9 +126,16 @@ def body_of(job: EndedJob) -> str:
             "failed_count": counts.failed,
             "actual_cost_usd": _cost(job),
             "error_code": job.error_code,
+            **_naming(job),
         },
     }
     return msgspec.json.encode(event).decode()
+
+
+def _naming(job: EndedJob | SlowJob) -> dict[str, object]:
+    """Return what its owner calls the job, by which a receiver may sort it; often nothing."""
+    said: dict[str, object] = {"name": job.name, "labels": job.labels}
+    return {name: value for name, value in said.items() if value}
 
 
 def _cost(job: EndedJob) -> str | None:

@@ -244,7 +244,9 @@ def _stopped(directives: dict[str, str]) -> Json:
 
 
 def _ordered_text(config: Json, digest: bytes, directives: dict[str, str]) -> str:
-    """The text of an answer; a directive may have it break what the request asks for."""
+    """The text of an answer; a directive may say it, or have it break what the request asks for."""
+    if "reply" in directives:
+        return directives["reply"]
     if "invalid-output" in directives:
         schema = _schema(config)
         if isinstance(schema, dict):

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from penstock.emulator.account import AccountApi
 from penstock.emulator.control import ControlApi
 from penstock.emulator.database import Database
 from penstock.emulator.faults import Faults
@@ -74,6 +75,7 @@ def create_app(settings: EmulatorSettings, clock: Callable[[], float] = time.tim
             Route("/healthz", _healthz),
             Route("/token", _token, methods=["POST"]),
             *control.routes(),
+            *AccountApi(settings, faults).routes(),
             Route("/v1/{rest:path}", vertex.handle, methods=_ANY_METHOD),
             Route("/v1beta1/{rest:path}", vertex.handle, methods=_ANY_METHOD),
             Route("/storage/v1/{rest:path}", json_api.handle, methods=_ANY_METHOD),

@@ -15,6 +15,7 @@ from penstock.emulator.job_run import witness_path
 from penstock.emulator.jobs import JobEngine
 from penstock.emulator.named import BadRule, catalogue, parse_mix, parse_rule
 from penstock.emulator.refusals import json_response
+from penstock.emulator.scripts import Scripts, parse_script
 from penstock.emulator.settings import EmulatorSettings
 from penstock.emulator.timestamps import EmulatorClock, rfc3339
 
@@ -38,6 +39,7 @@ class ControlApi:
         self._database = database
         self._engine = engine
         self._faults = faults
+        self._scripts = Scripts(database)
         self._clock = clock
 
     def routes(self) -> list[Route]:
@@ -51,6 +53,9 @@ class ControlApi:
             Route("/emulator/v1/mix", self.add_mix, methods=["POST"]),
             Route("/emulator/v1/faults", self.list_faults, methods=["GET"]),
             Route("/emulator/v1/hits", self.list_hits, methods=["GET"]),
+            Route("/emulator/v1/scripts", self.add_script, methods=["POST"]),
+            Route("/emulator/v1/scripts", self.list_scripts, methods=["GET"]),
+            Route("/emulator/v1/scripts", self.remove_scripts, methods=["DELETE"]),
             Route("/emulator/v1/jobs", self.list_jobs, methods=["GET"]),
             Route("/emulator/v1/jobs/{id}/rows", self.list_rows, methods=["GET"]),
             Route("/emulator/v1/clock", self.advance_clock, methods=["POST"]),
@@ -113,6 +118,23 @@ class ControlApi:
         if wanted is not None and not removed:
             return json_response({"error": "no such rule"}, status=404)
         return json_response({"removed": removed})
+
+    async def add_script(self, request: Request) -> Response:
+        """Say what requests with a text are to get; 400 with the reason if the body does not."""
+        try:
+            return _json(self._scripts.add(parse_script(await request.body())))
+        except (BadRule, OverflowError) as error:
+            return json_response({"error": str(error)}, status=400)
+
+    async def list_scripts(self, request: Request) -> Response:
+        """All scripts."""
+        del request
+        return _json({"scripts": self._scripts.all()})
+
+    async def remove_scripts(self, request: Request) -> Response:
+        """Remove all scripts."""
+        del request
+        return json_response({"removed": self._scripts.clear()})
 
     async def list_jobs(self, request: Request) -> Response:
         """Every job with what the wire does not show, and how often each call arrived."""

@@ -11,6 +11,16 @@ from typing import Final
 _MARK: Final = b"[[emulator:"
 _DIRECTIVE = re.compile(r"\[\[emulator:([a-z0-9-]+)(?:=([^\]]*))?\]\]")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?\Z")
+ONCE: Final = "-once"
+"""Behind a directive's name: it acts in the first job that has the request only."""
+NAMES: Final = frozenset(
+    {
+        "bad-usage", "bad-utf8", "block", "delay", "duplicate", "empty", "error-response", "fail",
+        "foreign", "garbage", "image", "inline", "invalid-output", "missing", "no-total",
+        "no-usage", "not-json", "reply", "status", "stop", "times", "truncate", "truncated-row",
+    }
+)  # fmt: skip
+"""Every directive. An unknown one in a prompt is just text; a script is held to these."""
 _UNIT_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 
 

@@ -30,6 +30,9 @@ Call = Literal[
     "object_write",
     "object_list",
     "object_delete",
+    "about_bucket",
+    "about_model",
+    "about_project",
     "job_input",
     "job_output",
 ]
@@ -71,8 +74,11 @@ class Subject(NamedTuple):
 
 
 _NO_SUBJECT: Final = Subject()
-_UNHEARD: Final = frozenset({"job_input", "job_output"})
-"""What the service does by itself; a rule has to name these."""
+_UNHEARD: Final = frozenset(
+    {"job_input", "job_output", "about_bucket", "about_model", "about_project"}
+)
+"""What the service does by itself, and what clients ask beside their work; a rule has to name
+these."""
 
 
 class When(

@@ -22,6 +22,7 @@ from penstock.emulator.job_record import Job, subject_of
 from penstock.emulator.objects import COPY_CHUNK_BYTES, Attributes, Incoming, ObjectStore
 from penstock.emulator.once import Once
 from penstock.emulator.output import RowLedger, RowOptions, RowWriter, Timeline, shuffled
+from penstock.emulator.scripts import Scripts
 from penstock.emulator.settings import EmulatorSettings
 from penstock.emulator.spoiled_files import Files
 from penstock.emulator.spoiling import Spoiler
@@ -59,6 +60,7 @@ class JobRun:
     ) -> None:
         self._growing = growing
         self._once = Once(database, job.id)
+        self._scripts = Scripts(database)
         self._spoiler: Spoiler | None = None
         self._job = job
         self._store = store
@@ -89,7 +91,8 @@ class JobRun:
                 spoiler=self._spoiler,
             )
             answerer = Answerer(model=self._job.model, seed=self._settings.seed)
-            ledger = RowWriter(answerer, timeline, options, self._once).write(
+            scripts = self._scripts.all()
+            ledger = RowWriter(answerer, timeline, options, self._once, scripts).write(
                 self.rows_path,
                 sources,
                 importer.lines,

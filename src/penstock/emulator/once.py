@@ -10,8 +10,8 @@ from typing import Final
 import orjson
 
 from penstock.emulator.database import Database
+from penstock.emulator.directives import ONCE
 
-_SUFFIX: Final = "-once"
 _TIMES: Final = "times"
 _KEPT: Final = "once:"
 
@@ -25,13 +25,13 @@ class Once:
 
     def resolve(self, request: object, directives: dict[str, str]) -> dict[str, str]:
         """The directives that strike in this job, `-once` left away from their names."""
-        passing = {name for name in directives if name.endswith(_SUFFIX)}
+        passing = {name for name in directives if name.endswith(ONCE)}
         if not passing:
             return directives
         meant = {name: value for name, value in directives.items() if name not in passing}
         if self._job_number(request) <= _times(directives):
             for name in passing:
-                meant[name.removesuffix(_SUFFIX)] = directives[name]
+                meant[name.removesuffix(ONCE)] = directives[name]
         return meant
 
     def _job_number(self, request: object) -> int:

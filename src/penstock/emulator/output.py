@@ -13,6 +13,7 @@ from penstock.emulator.answers import Answerer, Outcome
 from penstock.emulator.directives import find_directives, may_hold_directive
 from penstock.emulator.importer import LineIndex
 from penstock.emulator.once import Once
+from penstock.emulator.scripts import Script, scripted
 from penstock.emulator.spoiling import Spoiler
 from penstock.emulator.timestamps import row_time
 
@@ -106,8 +107,10 @@ class RowWriter:
         timeline: Timeline,
         options: RowOptions,
         once: Once,
+        scripts: list[Script],
     ) -> None:
         self._once = once
+        self._scripts = scripts
         self._answerer = answerer
         self._timeline = timeline
         self._options = options
@@ -144,9 +147,9 @@ class RowWriter:
         at_us = self._timeline.done_at_us(number)
         row: dict[str, Any] = orjson.loads(line)
         request = row.get("request")
-        directives: dict[str, str] = {}
-        if may_hold_directive(line):
-            directives = self._once.resolve(request, find_directives(request))
+        written = find_directives(request) if may_hold_directive(line) else {}
+        # What the prompt itself says goes before what a script says of it.
+        directives = self._once.resolve(request, scripted(request, self._scripts) | written)
         outcome = self._answerer.answer(request, directives, at_us)
         usage = outcome.response.get("usageMetadata")
         if usage is not None:

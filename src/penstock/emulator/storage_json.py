@@ -12,6 +12,7 @@ import orjson
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from penstock.emulator.account import bucket_permissions, bucket_policy
 from penstock.emulator.answering import drain, storage_refusal, under_faults
 from penstock.emulator.body_faults import is_refused_unread, with_body_faults
 from penstock.emulator.faults import Call, Faults, Subject
@@ -111,6 +112,8 @@ class JsonApi:
                 return await self._on_buckets(request)
             case [bucket]:
                 return await self._on_bucket(request, bucket)
+            case [bucket, "iam", *rest] if request.method == "GET":
+                return await self._on_rights(request, bucket, "/".join(rest))
             case [bucket, "o"] if request.method == "GET":
                 return await self._guarded(
                     "object_list", (bucket, ""), lambda: self._list(request, bucket)
@@ -150,7 +153,24 @@ class JsonApi:
         if request.method == "DELETE":
             self._store.delete_bucket(bucket)
             return Response(status_code=204)
-        return json_response(self._bucket(bucket, self._store.require_bucket(bucket)))
+
+        async def act() -> Response:
+            return json_response(self._bucket(bucket, self._store.require_bucket(bucket)))
+
+        return await self._guarded("about_bucket", (bucket, ""), act)
+
+    async def _on_rights(self, request: Request, bucket: str, verb: str) -> Response:
+        async def act() -> Response:
+            self._store.require_bucket(bucket)
+            if verb == "testPermissions":
+                return json_response(
+                    bucket_permissions(request.query_params.getlist("permissions"))
+                )
+            if verb:
+                raise _not_found(request)
+            return json_response(bucket_policy(self._settings.project))
+
+        return await self._guarded("about_bucket", (bucket, f"iam/{verb}"), act)
 
     def _bucket(self, name: str, created_us: int) -> dict[str, Any]:
         return {

@@ -11,6 +11,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from penstock.emulator.account import require_credentials
 from penstock.emulator.answering import under_faults, vertex_refusal
 from penstock.emulator.database import Database
 from penstock.emulator.faults import Call, Faults, Subject
@@ -71,7 +72,7 @@ class VertexApi:
         if path is None or call is None:
             raise VertexRefusal(404, "NOT_FOUND", f"No method at {method} {request.url.path}.")
         self._database.count(f"calls_{call}")
-        _require_credentials(request)
+        require_credentials(request)
         body = _json_object(await request.body()) if method == "POST" else {}
         self._require_project(path["project"], path["location"], call)
         location = path["location"]
@@ -192,19 +193,6 @@ class VertexApi:
         self._told[job.id] = job.state
         then = self._faults.saying(call, subject_of(job, is_known=is_known))
         return shown(job, self._settings.project_number, then)
-
-
-def _require_credentials(request: Request) -> None:
-    bearer = request.headers.get("authorization", "")
-    if bearer.lower().startswith("bearer ") or request.headers.get("x-goog-api-key"):
-        return
-    raise VertexRefusal(
-        401,
-        "UNAUTHENTICATED",
-        "Request is missing required authentication credential. Expected OAuth 2 access token, "
-        "login cookie or other valid authentication credential.",
-        reason="CREDENTIALS_MISSING",
-    )
 
 
 def _json_object(body: bytes) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import msgspec
 
 from penstock.core.files import ANY_FILE, FileRule
 from penstock.core.limits import Limits
+from penstock.core.naming import LABELS, NAME
 from penstock.errors import Problem
 from penstock.ingest.body import Body
 from penstock.ingest.decode import Base64, JsonString
@@ -43,6 +44,15 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
 
     input_uri: str | None = None
     """Where the lines lie, if they are not in the body."""
+
+    name: Any = None
+    """Of the job, as the body says it; nobody has looked at it."""
+
+    labels: Any = None
+    """The same, in JSON."""
+
+    label: tuple[str, ...] = ()
+    """The same, in a form."""
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True):
@@ -201,11 +211,14 @@ class Intake:
         members = self._body.finish()
         top = members.top
         rest = {name: value for name, value in top.items() if name != "model"}
+        payload = rest if members.flat else top["payload"]
         envelope = Envelope(
             model=top.get("model"),
-            payload=rest if members.flat else top["payload"],
+            payload=payload,
             flat=members.flat,
             input_uri=members.input_uri,
+            name=payload.get(NAME),
+            labels=payload.get(LABELS),
         )
         if members.input_uri is not None:
             return Accepted(envelope=envelope, line_count=0, input_bytes=0, sha256="")

@@ -12,6 +12,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from penstock.core.files import ANY_FILE, FileRule
 from penstock.core.limits import Limits
+from penstock.core.naming import LABEL, NAME
 from penstock.errors import InvalidRequest, TooLarge
 from penstock.ingest.blocks import Blocks
 from penstock.ingest.intake import Accepted, Envelope, RawOrBase64
@@ -40,8 +41,8 @@ class MultipartIntake:
     """Takes the body in chunks of any size; the sink gets the input that stands in it.
 
     One part holds the input: `input_data`, JSONL or base64 of it as in the JSON body, or `file`,
-    the JSONL file as it is. Every other part is a small field: `model`, and the caller's own, which
-    are echoed. `envelope` is what the query names already.
+    the JSONL file as it is. Every other part is a small field: `model`, the job's `name`, a `label`
+    of it, and the caller's own, which are echoed. `envelope` is what the query names already.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class MultipartIntake:
         self._fields: dict[str, str] = {**envelope.payload}
         if envelope.model is not None:
             self._fields["model"] = envelope.model
+        self._labels: list[str] = []
         self._parts = 0
         self._outside_bytes = 0
         self._input: str | None = None
@@ -113,7 +115,14 @@ class MultipartIntake:
         tally = self._jsonl.finish()
         payload = dict(self._fields)
         model = payload.pop("model", None)
-        return Accepted.of(Envelope(model=model, payload=payload, flat=True), tally)
+        envelope = Envelope(
+            model=model,
+            payload=payload,
+            flat=True,
+            name=payload.pop(NAME, None),
+            label=tuple(self._labels),
+        )
+        return Accepted.of(envelope, tally)
 
     def _take(self, block: bytes) -> None:
         self._outside_bytes += len(block)
@@ -188,9 +197,13 @@ class MultipartIntake:
         if self._name == _INPUT:
             self._content.finish()
         elif self._name != _FILE:
-            what = f"the field {self._name[:40]!r}"
-            self._fields[self._name] = _text(bytes(self._value), what)
+            text = _text(bytes(self._value), f"the field {self._name[:40]!r}")
             self._value.clear()
+            if self._name == LABEL:
+                # A job has several of them, so it is the one field that may stand more than once.
+                self._labels.append(text)
+            else:
+                self._fields[self._name] = text
 
     def _end(self) -> None:
         self._ended = True

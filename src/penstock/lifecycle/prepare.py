@@ -130,6 +130,9 @@ def _shard(ports: Ports, job: Job, made: _Made, number: int) -> Job:
         estimate=None,
         # What is tried again is its parent's business.
         options=Options(retry=RetryPolicy(attempts=0)),
+        # Nobody looks for a shard.
+        name=None,
+        labels={},
         status_detail=f"{written.size} bytes are in the provider's bucket.",
     )
 

@@ -99,6 +99,21 @@ class GoogleToken:
         project: str | None = getattr(self._credentials, "quota_project_id", None)
         return project
 
+    @property
+    def described(self) -> str:
+        """What kind of credentials these are, and whose; never anything secret."""
+        kind = type(self._credentials)
+        # The classes of google-auth are told apart by their modules, which are stable.
+        name = f"{kind.__module__.removeprefix('google.')}.{kind.__name__}"
+        words = {
+            "oauth2.service_account.Credentials": "service account",
+            "oauth2.credentials.Credentials": "user (gcloud)",
+            "auth.compute_engine.credentials.Credentials": "the machine's own service account",
+        }
+        # Of a machine it is `default` until the first token.
+        whose = getattr(self._credentials, "service_account_email", None)
+        return f"{words.get(name, name)}{f' {whose}' if whose else ''}"
+
     async def __call__(self) -> str:
         """Return a valid token."""
         async with self._lock:
@@ -120,6 +135,11 @@ class FixedToken:
     def quota_project(self) -> None:
         """A fixed token has no quota project."""
         return
+
+    @property
+    def described(self) -> str:
+        """What it is, and not its text."""
+        return "a token made elsewhere (vertex.access_token)"
 
     async def __call__(self) -> str:
         """Return the token."""

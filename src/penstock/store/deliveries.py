@@ -319,7 +319,8 @@ async def announce(connection: AsyncConnection, job_id: JobId, at: float) -> Non
     """Put the end of a job into the outbox, in the transaction that writes it."""
 
     def news(row: Mapping[Any, Any]) -> tuple[EventKind, str]:
-        ended = _ended({name: row[column] for name, column in _TOLD.items()})
+        values = _decoded({name: row[column] for name, column in _TOLD.items()})
+        ended = msgspec.convert(values, EndedJob)
         return KIND_OF[ended.state], body_of(ended)
 
     await _tell(connection, job_id, at, news)
@@ -329,7 +330,7 @@ async def announce_slow(connection: AsyncConnection, job_id: JobId, at: float, r
     """Put into the outbox that a job takes long, in the transaction that says so in its row."""
 
     def news(row: Mapping[Any, Any]) -> tuple[EventKind, str]:
-        values = {name: row[column] for name, column in _TOLD_SLOW.items()}
+        values = _decoded({name: row[column] for name, column in _TOLD_SLOW.items()})
         slow = msgspec.convert({**values, "slow_at": at, "reason": reason}, SlowJob)
         return EventKind.JOB_SLOW, slow_body_of(slow)
 
@@ -376,11 +377,12 @@ _TOLD_SLOW: Final = {
 }
 
 
-def _ended(values: dict[str, Any]) -> EndedJob:
-    counts = values["counts"]
-    return msgspec.convert(
-        {**values, "counts": msgspec.json.decode(counts) if counts else None}, EndedJob
-    )
+def _decoded(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the columns of a row with those decoded that hold JSON."""
+    return {
+        name: msgspec.json.decode(value) if name in {"counts", "labels"} and value else value
+        for name, value in values.items()
+    }
 
 
 def _why_disabled(failure: Failure, failing_seconds: float) -> str | None:

@@ -5,10 +5,11 @@ it in its WHERE, so that a stale writer changes no row and is told so by `False`
 """
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.core.access import Actor
 from penstock.core.job import Attempt, Job, JobId, OrgId
@@ -21,15 +22,13 @@ from penstock.store.connections import Connections
 from penstock.store.database import typed
 from penstock.store.deliveries import announce
 from penstock.store.ledger import reserve, settle
+from penstock.store.lists import OURS, Page, count_of, ids_of
 from penstock.store.moves import OPEN, Finish, Only, add_event, insert, job_of, move, move_from
 from penstock.store.rounds import Rounds, before_end, ending_of
 from penstock.store.shards import WAITS, Shards, cancel_shards, follow, lock_parent
 from penstock.store.usage import add_bytes
 
 __all__ = ["Finish", "Jobs", "Kept", "OpenJob", "Page"]
-
-_OURS: Final = tables.jobs.c.parent_id.is_(None)
-"""What a tenant sees: no shards."""
 
 
 class OpenJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,16 +55,6 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it is a shard whose parent has an output, so that nobody needs its files any more."""
 
 
-class Page(msgspec.Struct, frozen=True, kw_only=True):
-    """Which jobs of a tenant to list, newest first."""
-
-    states: frozenset[JobState] | None = None
-    limit: int = 50
-    offset: int = 0
-    before: tuple[float, str] | None = None
-    """(created_at, id) of the last job of the page before; `offset` is then ignored."""
-
-
 class Jobs(Rounds, Shards):
     """Queries on jobs; one instance per engine."""
 
@@ -85,6 +74,7 @@ class Jobs(Rounds, Shards):
         async with self._engine.begin() as connection:
             await admit(connection, job, admission)
             await connection.execute(insert(job))
+            await _label(connection, job)
             await reserve(
                 connection,
                 job.id,
@@ -116,34 +106,27 @@ class Jobs(Rounds, Shards):
     async def get(self, org_id: OrgId, job_id: str) -> Job | None:
         """Return the job if it is this tenant's; an absent and a foreign id look the same."""
         query = sa.select(tables.jobs).where(
-            tables.jobs.c.id == job_id, tables.jobs.c.org_id == org_id, _OURS
+            tables.jobs.c.id == job_id, tables.jobs.c.org_id == org_id, OURS
         )
         return await self._one(query)
 
     async def page(self, org_id: OrgId, page: Page) -> list[Job]:
         """Return one page of a tenant's jobs, newest first."""
         columns = tables.jobs.c
-        chosen = _ids_of(org_id, page, merges=not self._engine.has_a_clock).subquery()
-        query = (
-            sa.select(tables.jobs)
-            .join(chosen, columns.id == chosen.c.id)
-            .order_by(columns.created_at.desc(), columns.id.desc())
-        )
         async with self._reader.connect() as connection:
+            chosen = (await ids_of(connection, org_id, page)).subquery()
+            query = (
+                sa.select(tables.jobs)
+                .join(chosen, columns.id == chosen.c.id)
+                .order_by(columns.created_at.desc(), columns.id.desc())
+            )
             rows = (await connection.execute(query)).mappings().all()
         return [job_of(row) for row in rows]
 
     async def count(self, org_id: OrgId, page: Page) -> int:
-        """Return how many jobs the page's filter selects in all."""
-        query = (
-            sa.select(sa.func.count())
-            .select_from(tables.jobs)
-            .where(tables.jobs.c.org_id == org_id, _OURS)
-        )
-        if page.states is not None:
-            query = query.where(tables.jobs.c.state.in_([state.value for state in page.states]))
+        """Return how many jobs the page's filters select in all."""
         async with self._reader.connect() as connection:
-            return int((await connection.execute(query)).scalar_one())
+            return await count_of(connection, org_id, page)
 
     async def request_cancel(
         self, org_id: OrgId, job_id: str, at: float, actor: Actor | None = None
@@ -156,7 +139,7 @@ class Jobs(Rounds, Shards):
                 .where(
                     tables.jobs.c.id == job_id,
                     tables.jobs.c.org_id == org_id,
-                    _OURS,
+                    OURS,
                     tables.jobs.c.state.in_(OPEN),
                     tables.jobs.c.cancel_requested_at.is_(None),
                 )
@@ -169,7 +152,7 @@ class Jobs(Rounds, Shards):
                 sa.select(tables.jobs.c.state).where(
                     tables.jobs.c.id == job_id,
                     tables.jobs.c.org_id == org_id,
-                    _OURS,
+                    OURS,
                     tables.jobs.c.state.in_((*OPEN, JobState.CANCELLED.value)),
                 )
             )
@@ -191,7 +174,7 @@ class Jobs(Rounds, Shards):
         query = (
             sa.select(tables.jobs)
             .join(orgs, orgs.c.id == tables.jobs.c.org_id)
-            .where(tables.jobs.c.id == job_id, orgs.c.suspended_at.is_(None), _OURS)
+            .where(tables.jobs.c.id == job_id, orgs.c.suspended_at.is_(None), OURS)
         )
         return await self._one(query)
 
@@ -480,27 +463,9 @@ class Jobs(Rounds, Shards):
         return None if row is None else job_of(row)
 
 
-def _ids_of(org_id: OrgId, page: Page, *, merges: bool) -> sa.CompoundSelect[Any]:
-    """Select a page's ids in the order of the list, from the indexes alone.
-
-    One branch a state, because then each branch is in order already and the database merges them:
-    `state IN (…)` would step over every job of the tenant to reach a late page of a few. Postgres
-    does not merge but sorts them; there each branch gives no more than the page can need.
-    """
-    columns = tables.jobs.c
-    mine = sa.select(columns.created_at, columns.id).where(columns.org_id == org_id, _OURS)
-    if page.before is not None:
-        mine = mine.where(sa.tuple_(columns.created_at, columns.id) < sa.tuple_(*page.before))
-    branches = [mine]
-    if page.states is not None:
-        branches = [mine.where(columns.state == state.value) for state in sorted(page.states)]
-    offset = page.offset if page.before is None else 0
-    if not merges and len(branches) > 1:
-        newest = (columns.created_at.desc(), columns.id.desc())
-        branches = [
-            sa.select(branch.order_by(*newest).limit(offset + page.limit).subquery())
-            for branch in branches
-        ]
-    merged = sa.union_all(*(branches or [mine.where(sa.false())]))
-    order = (merged.selected_columns.created_at.desc(), merged.selected_columns.id.desc())
-    return merged.order_by(*order).limit(page.limit).offset(offset)
+async def _label(connection: AsyncConnection, job: Job) -> None:
+    """Let lists find a new job by its labels."""
+    own = {"job_id": job.id, "org_id": job.org_id, "created_at": job.created_at}
+    rows = [{**own, "key": key, "value": value} for key, value in job.labels.items()]
+    if rows:
+        await connection.execute(tables.job_labels.insert(), rows)

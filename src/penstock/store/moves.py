@@ -14,7 +14,7 @@ from penstock.store import tables
 
 OPEN: Final = tuple(state.value for state in JobState if state not in TERMINAL)
 
-_JSON: Final = ("payload", "counts", "options", "selection", "bill", "estimate")
+_JSON: Final = ("payload", "counts", "options", "selection", "bill", "estimate", "labels")
 """Columns that hold JSON."""
 
 

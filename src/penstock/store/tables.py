@@ -138,6 +138,9 @@ jobs = sa.Table(
     sa.Column("partial_name", sa.Text),
     sa.Column("partial_index_name", sa.Text),
     sa.Column("partial_lines", sa.BigInteger),
+    # What its owner calls it. Labels are JSON here, and `job_labels` finds jobs by them.
+    sa.Column("name", sa.Text),
+    sa.Column("labels", sa.Text, nullable=False, server_default="{}"),
     sa.CheckConstraint(f"state IN ({_STATES})", name="state_known"),
     sa.CheckConstraint(
         f"(state IN ({_TERMINAL})) = (finished_at IS NOT NULL)", name="finished_is_terminal"
@@ -155,6 +158,40 @@ jobs = sa.Table(
     sa.Index("ix_jobs_parent_id", "parent_id"),
     # How long the last jobs of a model waited and ran.
     sa.Index("ix_jobs_model_finished", "model", "finished_at"),
+    # Found by name or by the beginning of one, in the order of lists within a name. On Postgres
+    # beginnings are compared byte by byte, because a language's order keeps no text together.
+    sa.Index(
+        "ix_jobs_org_name",
+        "org_id",
+        "name",
+        "created_at",
+        "id",
+        "parent_id",
+        sqlite_where=sa.text("name IS NOT NULL"),
+        postgresql_where=sa.text("name IS NOT NULL"),
+        postgresql_ops={"name": "text_pattern_ops"},
+    ),
+    # Found by the beginning of the id.
+    sa.Index(
+        "ix_jobs_org_id",
+        "org_id",
+        "id",
+        "created_at",
+        "parent_id",
+        postgresql_ops={"id": "text_pattern_ops"},
+    ),
+)
+
+job_labels = sa.Table(
+    "job_labels",
+    metadata,
+    sa.Column("job_id", sa.ForeignKey("jobs.id"), primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+    # As in the job's row, where neither ever changes.
+    sa.Column("org_id", sa.ForeignKey("orgs.id"), nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Index("ix_job_labels_org_key", "org_id", "key", "value", "created_at", "job_id"),
 )
 
 attempts = sa.Table(
