@@ -8,8 +8,9 @@ import pytest
 from tests.client.stub import Reply, Stub, record
 
 from penstock.cli.connection import Answer
-from penstock.cli.listing import cells, columns, cut, wrapped
+from penstock.cli.listing import columns, cut, wrapped
 from penstock.cli.main import run
+from penstock.client.screen import cells
 
 pytestmark = pytest.mark.usefixtures("shell")
 

@@ -11,7 +11,7 @@ import pytest
 from tests.cli.terminal import Screen, drawn, seen
 from tests.journeys.service import Service, prompt, running, until
 
-from penstock.cli.listing import cells
+from penstock.client.screen import cells
 
 pytestmark = pytest.mark.slow
 

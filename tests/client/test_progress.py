@@ -24,8 +24,6 @@ from penstock.client.progress_text import (
     WIDTH_MIN,
     Style,
     bar,
-    cells,
-    clean,
     count_line,
     cut,
     detail_lines,
@@ -35,6 +33,7 @@ from penstock.client.progress_text import (
     roughly,
     transfer_line,
 )
+from penstock.client.screen import cells, clean
 
 NOW = 1_795_363_200
 HERE = {"TERM": "xterm"}

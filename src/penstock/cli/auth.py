@@ -7,14 +7,16 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+import msgspec
 
 from penstock.cli.command import group
 from penstock.cli.connection import Answer, Server, answering, connected
 from penstock.cli.failure import ExitCode, Failure
 from penstock.cli.stdin import standard_input
+from penstock.client.profile import Caller, Profile, Profiles, config_path, load, save
 
 if TYPE_CHECKING:
-    from penstock.client.profile import Caller, Profile
+    from pathlib import Path
 
 FIRST_PROFILE: Final = "default"
 """What a profile is called if nobody says."""
@@ -53,13 +55,6 @@ def login(answer: Answer, *, no_verify: bool, profile: str | None, **given: str 
       penstock auth login --url https://penstock.example.com
       penstock auth login --profile work < key.txt
     """  # noqa: D301  # click's mark is a real backspace
-    from penstock.client.profile import (  # noqa: PLC0415  # lazy: HTTP comes with it
-        Profile,
-        config_path,
-        load,
-        save,
-    )
-
     path = config_path(os.environ)
     with profiles_told():
         profiles = load(path)
@@ -118,24 +113,10 @@ def logout(answer: Answer, *, profile: str | None) -> None:
       penstock auth logout
       penstock auth logout --profile work
     """  # noqa: D301  # click's mark is a real backspace
-    from penstock.client.profile import (  # noqa: PLC0415  # lazy: HTTP comes with it
-        Profile,
-        config_path,
-        load,
-        save,
-    )
-
     path = config_path(os.environ)
     with profiles_told():
         profiles = load(path)
-        name = profile or os.environ.get("PENSTOCK_PROFILE") or profiles.current
-        if name is None:
-            raise Failure(
-                f"no profile is in use in {path}",
-                code="no_profile",
-                exit_code=ExitCode.USAGE,
-                fix="see those that there are: penstock profile ls",
-            )
+        name = name_in_use(profiles, path, profile)
         old = profiles.get(name, path)
         save(profiles.with_profile(name, Profile(**{**_members(old), "key": None})), path)
     answer.show({"profile": name, "path": str(path)}, [name])
@@ -213,6 +194,17 @@ def _read_key(url: str) -> str:
 
 
 def _members(profile: Profile | None) -> dict[str, Any]:
-    import msgspec  # noqa: PLC0415  # lazy: completion and help need no JSON
-
     return {} if profile is None else msgspec.structs.asdict(profile)
+
+
+def name_in_use(profiles: Profiles, path: Path, named: str | None) -> str:
+    """Return the profile that an argument or the environment names, or else the one in use."""
+    name = named or os.environ.get("PENSTOCK_PROFILE") or profiles.current
+    if name is None:
+        raise Failure(
+            f"no profile is in use in {path}",
+            code="no_profile",
+            exit_code=ExitCode.USAGE,
+            fix="see those that there are: penstock profile ls",
+        )
+    return name

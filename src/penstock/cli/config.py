@@ -8,6 +8,7 @@ from penstock.cli.auth import whence
 from penstock.cli.command import group
 from penstock.cli.connection import Answer, Server, answering, connected
 from penstock.cli.recent import recent
+from penstock.client.profile import config_path
 
 
 @group()
@@ -32,8 +33,6 @@ def path(answer: Answer) -> None:
     Examples:
       penstock config path
     """  # noqa: D301  # click's mark is a real backspace
-    from penstock.client.profile import config_path  # noqa: PLC0415  # lazy: HTTP comes with it
-
     where = config_path(os.environ)
     answer.show({"path": str(where), "exists": where.exists()}, [str(where)])
 
@@ -50,8 +49,6 @@ def show(server: Server) -> None:
       penstock config show
       penstock config show --profile work --json
     """  # noqa: D301  # click's mark is a real backspace
-    from penstock.client.profile import config_path  # noqa: PLC0415  # lazy: HTTP comes with it
-
     said = whence(server.caller)
     rows = [("file", str(config_path(os.environ)))]
     for member in ("url", "key", "organization"):

@@ -8,7 +8,7 @@ from typing import Final, TextIO
 import click
 import msgspec
 
-from penstock.cli.failure import clean
+from penstock.client.screen import clean
 from penstock.doctor.check import Finding, Verdict, exit_code_of
 
 _MARKS: Final = {

@@ -14,7 +14,8 @@ import msgspec
 from penstock.blobs.bucket import Bucket
 from penstock.cli.doctor_findings import lines, speaks_unicode, told, width_of
 from penstock.cli.doctor_server import settings_of
-from penstock.cli.failure import ExitCode, Failure, clean
+from penstock.cli.failure import ExitCode, Failure
+from penstock.client.screen import clean
 from penstock.clock import SystemClock
 from penstock.core.models import Model
 from penstock.core.money import usd_text

@@ -7,6 +7,8 @@ from typing import IO, Any
 
 import click
 
+from penstock.client.screen import clean
+
 PROBLEMS_SHOWN_MAX = 20
 
 
@@ -43,13 +45,6 @@ def exit_code_for(status: int, *, lines_bad: bool) -> ExitCode:
     if lines_bad:
         return ExitCode.INPUT_INVALID
     return _BY_STATUS.get(status, ExitCode.UNEXPECTED)
-
-
-def clean(text: str) -> str:
-    """Return the text without the power to move the cursor: much of it comes from elsewhere."""
-    return "".join(
-        character if character.isprintable() else repr(character)[1:-1] for character in text
-    )
 
 
 def located(message: str, path: str | None) -> str:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from penstock.cli.failure import ExitCode, Failure, clean
+from penstock.cli.failure import ExitCode, Failure
 from penstock.cli.recent import recent
+from penstock.client.screen import clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

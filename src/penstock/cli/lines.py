@@ -8,8 +8,8 @@ import click
 
 from penstock.cli.command import command
 from penstock.cli.connection import Server, connected_with_ids
-from penstock.cli.failure import clean
 from penstock.cli.ids import job_argument, job_id
+from penstock.client.screen import clean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

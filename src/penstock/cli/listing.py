@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from textwrap import wrap
 from typing import Final
 
-from penstock.cli.failure import clean
+from penstock.client.screen import begin, cells, clean
 
 UNLIMITED: Final = 1_000_000
 """The width of a terminal on which nothing is to be cut."""
@@ -80,24 +80,17 @@ def moment(at: float | None) -> str:
     return "-" if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
-def cells(text: str) -> int:
-    """Return how many columns of a terminal the text takes."""
-    if text.isascii():
-        return len(text)
-    return sum(_cells_of(character) for character in text)
-
-
 def cut(text: str, most: int, *, in_the_middle: bool = False) -> str:
     """Return as much of the text as fits into so many columns, with a mark for the rest."""
     if cells(text) <= most:
         return text
     room = most - 1
     tail = room // 2 if in_the_middle else 0
-    end = _begin(text[::-1], tail)[::-1] if tail else ""
+    end = begin(text[::-1], tail)[::-1] if tail else ""
     while end and unicodedata.combining(end[0]):
         # Its letter is among what was cut.
         end = end[1:]
-    return _begin(text, room - tail) + "…" + end
+    return begin(text, room - tail) + "…" + end
 
 
 def wrapped(lines: Sequence[str], width: int, *, margin: str = _MARGIN) -> list[str]:
@@ -154,19 +147,3 @@ def _gaps(shown: Sequence[int]) -> int:
 
 def _padded(cell: str, most: int) -> str:
     return cell + " " * (most - cells(cell))
-
-
-def _begin(text: str, room: int) -> str:
-    kept: list[str] = []
-    for character in text:
-        room -= _cells_of(character)
-        if room < 0:
-            break
-        kept.append(character)
-    return "".join(kept)
-
-
-def _cells_of(character: str) -> int:
-    if unicodedata.combining(character):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from penstock.cli.failure import ExitCode, Failure, clean
+from penstock.cli.failure import ExitCode, Failure
 from penstock.cli.limits import budget, quotas_of
 from penstock.cli.validate import judged, refusal, report
+from penstock.client.profile import config_path, load
+from penstock.client.screen import clean
 
 if TYPE_CHECKING:
     from penstock.cli.connection import Server
@@ -84,8 +86,6 @@ def _summary(found: Validation) -> list[str]:
 
 def _confirm_above(server: Server) -> Decimal:
     """Return the dollars above which a person is asked."""
-    from penstock.client.profile import config_path, load  # noqa: PLC0415  # lazy: HTTP comes with it
-
     said: object = os.environ.get("PENSTOCK_CONFIRM_ABOVE")
     name = server.caller.profile
     if not said and name is not None:

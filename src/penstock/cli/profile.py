@@ -6,16 +6,15 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+import msgspec
 
-from penstock.cli.auth import profiles_told, shown_key
+from penstock.cli.auth import name_in_use, profiles_told, shown_key
 from penstock.cli.command import group
 from penstock.cli.connection import Answer, answering, answering_with_ids
-from penstock.cli.failure import ExitCode, Failure
+from penstock.client.profile import Profile, Profiles, config_path, load, save
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from penstock.client.profile import Profile, Profiles
 
 _HEADINGS: Final = ("NAME", "IN USE", "URL", "KEY", "ORGANISATION")
 
@@ -74,14 +73,7 @@ def show(answer: Answer, *, name: str | None) -> None:
       penstock profile show work --json
     """  # noqa: D301  # click's mark is a real backspace
     profiles, path = _loaded()
-    wanted = name or os.environ.get("PENSTOCK_PROFILE") or profiles.current
-    if wanted is None:
-        raise Failure(
-            f"no profile is in use in {path}",
-            code="no_profile",
-            exit_code=ExitCode.USAGE,
-            fix="see those that there are: penstock profile ls",
-        )
+    wanted = name_in_use(profiles, path, name)
     with profiles_told():
         profiles.get(wanted, path)
     record = _record(profiles, wanted)
@@ -124,10 +116,6 @@ def set_(answer: Answer, *, name: str, **given: Any) -> None:  # noqa: ANN401  #
       penstock profile set work --url https://b.example.com
       penstock profile set work --confirm-above 5
     """  # noqa: D301  # click's mark is a real backspace
-    import msgspec  # noqa: PLC0415  # lazy: completion and help need no JSON
-
-    from penstock.client.profile import Profile  # noqa: PLC0415  # lazy: HTTP comes with it
-
     profiles, path = _loaded()
     changes = {member: value for member, value in given.items() if value is not None}
     if not changes:
@@ -161,8 +149,6 @@ def rm(answer: Answer, *, name: str) -> None:
 
 
 def _loaded() -> tuple[Profiles, Path]:
-    from penstock.client.profile import config_path, load  # noqa: PLC0415  # lazy: HTTP comes with it
-
     path = config_path(os.environ)
     with profiles_told():
         return load(path), path
@@ -170,16 +156,12 @@ def _loaded() -> tuple[Profiles, Path]:
 
 
 def _saved(changed: Any, path: Path) -> None:  # noqa: ANN401  # what gives the new profiles
-    from penstock.client.profile import save  # noqa: PLC0415  # lazy: HTTP comes with it
-
     with profiles_told():
         save(changed(), path)
 
 
 def _record(profiles: Profiles, name: str) -> dict[str, Any]:
     """Return what may be shown of a profile."""
-    import msgspec  # noqa: PLC0415  # lazy: completion and help need no JSON
-
     one = profiles.profiles[name]
     record = {**msgspec.structs.asdict(one), "key": _key(one) if one.key else None}
     return {**record, "in_use": name == profiles.current}

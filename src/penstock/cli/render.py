@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from penstock.cli.failure import clean
+from penstock.client.screen import clean
 
 if TYPE_CHECKING:
     from penstock.client import JobRecord, LineGroups, Stats

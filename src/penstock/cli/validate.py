@@ -13,9 +13,10 @@ import click
 from penstock.cli.command import command
 from penstock.cli.connection import Server, connected
 from penstock.cli.ends import shown
-from penstock.cli.failure import PROBLEMS_SHOWN_MAX, ExitCode, Failure, Place, clean, located
+from penstock.cli.failure import PROBLEMS_SHOWN_MAX, ExitCode, Failure, Place, located
 from penstock.cli.stdin import standard_input
 from penstock.cli.submit_options import DEFAULT_MODEL, chosen, job_options
+from penstock.client.screen import clean
 
 if TYPE_CHECKING:
     from penstock.client import Api, Estimate, Finding, Validation

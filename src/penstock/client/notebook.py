@@ -14,7 +14,6 @@ from penstock.client.answered import Shown
 from penstock.client.models import JobRecord
 from penstock.client.money import Estimate
 from penstock.client.progress_text import (
-    clean,
     detail,
     dollars,
     duration,
@@ -24,6 +23,7 @@ from penstock.client.progress_text import (
     money,
     reason,
 )
+from penstock.client.screen import clean
 
 TEXT_CHARACTERS_MAX: Final = 300
 """Of an answer in a preview; the result itself has all of it."""

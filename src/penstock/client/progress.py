@@ -16,12 +16,12 @@ from penstock.client import notebook
 from penstock.client.models import JobRecord
 from penstock.client.progress_text import (
     Style,
-    clean,
     count_line,
     detail,
     job_line,
     transfer_line,
 )
+from penstock.client.screen import clean
 
 REDRAW_SECONDS_MIN: Final = 0.1
 """A bar is drawn again after so long at the soonest, but for what is final."""

@@ -5,7 +5,6 @@ cells are counted as a terminal counts them. What does not fit goes, the least i
 """
 
 import textwrap
-import unicodedata
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Final
@@ -13,6 +12,7 @@ from typing import Final
 import msgspec
 
 from penstock.client.models import JobRecord
+from penstock.client.screen import begin, cells, clean
 from penstock.client.waiting import Waiting
 
 WIDTH_MIN: Final = 20
@@ -65,31 +65,12 @@ class _Piece(msgspec.Struct, frozen=True):
     colour: str = ""
 
 
-def clean(text: str) -> str:
-    """Return the text without the power to move the cursor or to turn the writing round."""
-    return "".join(
-        character if character.isprintable() else repr(character)[1:-1] for character in text
-    )
-
-
-def cells(text: str) -> int:
-    """Return how many columns of a terminal the text takes."""
-    return sum(_cells_of(character) for character in text)
-
-
 def cut(text: str, width: int, *, is_unicode: bool = True) -> str:
     """Return as much of the text as fits, with an ellipsis where something is missing."""
     if cells(text) <= width:
         return text
     mark = "…" if is_unicode else "..."
-    room = width - len(mark)
-    kept: list[str] = []
-    for character in text:
-        room -= _cells_of(character)
-        if room < 0:
-            break
-        kept.append(character)
-    return "".join(kept).rstrip() + mark
+    return begin(text, width - len(mark)).rstrip() + mark
 
 
 def duration(seconds: float) -> str:
@@ -290,9 +271,3 @@ def _width(pieces: Sequence[_Piece]) -> int:
 
 def _coloured(text: str, colour: str, style: Style) -> str:
     return f"\x1b[{colour}m{text}\x1b[0m" if style.colour and colour else text
-
-
-def _cells_of(character: str) -> int:
-    if unicodedata.combining(character):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
