@@ -19,7 +19,8 @@ Made from the commands themselves: `--help` of each says the same.
 
 def build() -> str:
     """Return the page, or raise `SystemExit` with what has no words."""
-    context = click.Context(cli, info_name="penstock", max_content_width=100)
+    # With the settings of the real one: a command keeps the names of its help that it first hears.
+    context = click.Context(cli, info_name="penstock", **cli.context_settings)
     commands = list(_commands(cli, context, set()))
     lacking = [
         f"{path} has no help: give its function a docstring"
