@@ -343,7 +343,9 @@ def input_of(body: bytes) -> bytes | None:
     """Return the decoded input of a body, None when the JSON around it or base64 is wrong."""
     try:
         text = body.removeprefix(b"\xef\xbb\xbf").decode()
-        tree = json.loads(text, parse_constant=_constant, object_pairs_hook=_no_twins)
+        tree = json.loads(
+            text, parse_constant=_constant, parse_float=_double, object_pairs_hook=_no_twins
+        )
         json.dumps(tree, ensure_ascii=False).encode()
     except (ValueError, _Wide):
         return None

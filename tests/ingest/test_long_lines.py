@@ -21,7 +21,6 @@ from penstock.ingest.outline import (
     values_most,
     without_texts,
 )
-from penstock.ingest.plain import LINE_BYTES
 from penstock.ingest.spot import SEARCHED_BYTES
 
 LIMITS = Limits()
@@ -65,7 +64,7 @@ PADS = {
     "texts": b"[%b0]" % ((b'"%b",' % (b"y" * (TEXT_BYTES + 1))) * (PARSED_BYTES // TEXT_BYTES)),
     "numbers": b"[%b0]" % (b"1234567.5," * (PARSED_BYTES // 10)),
     "name": b'{"%b":0}' % (b"n" * PARSED_BYTES),
-    "medium": b'"%b"' % (b"x" * 2 * LINE_BYTES),
+    "medium": b'"%b"' % (b"x" * 3_072),
 }
 
 

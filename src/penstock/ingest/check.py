@@ -2,12 +2,13 @@
 
 There are three ways through, each exact where it answers and handing on what it does not know:
 
-1. `PlainLines` (`plain.py`) takes a block of short, ordinary lines with a few calls into C.
+1. `AlikeLines` (`alike.py`) takes lines that differ from a good one in texts and numbers only, with
+   a few calls into C.
 2. `LineCheck.is_plainly_good` parses one line into objects and looks at them. It says no to lines
    that are too long to be parsed and to lines nested deeply.
 3. `LineCheck.problem` judges any line and says where and why.
 
-The first knows no part of a request but texts, so it never sees a file.
+The first takes no line that names a file.
 
 No parser is sound alone. jiter takes numbers that nothing else can hold, and builds objects twenty
 times as large as their text. msgspec skips what it is not asked for without looking at its UTF-8
@@ -22,7 +23,6 @@ which one counts; `1e-400` is zero; integers must fit int64 or uint64 and floats
 
 import math
 import re
-from collections.abc import Sequence
 from typing import Any, Final
 
 import jiter
@@ -33,11 +33,11 @@ from penstock.core.files import ANY_FILE, FileRule
 from penstock.core.limits import Limits
 from penstock.core.ordinary import SIMPLEST_LEVELS, is_simplest
 from penstock.errors import Problem
+from penstock.ingest.alike import AlikeLines
 from penstock.ingest.decode import first_bad_utf8
 from penstock.ingest.explain import Verdict, syntax_verdict
 from penstock.ingest.named import FILE_DATA, Tree, stray_file
 from penstock.ingest.outline import deeper, marks_of, objects_deeper, values_most, without_texts
-from penstock.ingest.plain import PLAIN_LEVELS, PlainLines
 from penstock.ingest.spot import (
     Keys,
     column,
@@ -129,16 +129,23 @@ class LineCheck:
         # Fewer levels than this cannot be too many, whatever they are.
         self._free_levels = min(self._depth_max, limits.provider_depth_max + 1)
         self._may_be_simplest = self._free_levels >= SIMPLEST_LEVELS
-        self._plain = PlainLines() if self._free_levels >= PLAIN_LEVELS else None
+        self._alike = AlikeLines()
 
-    def passes(self, lines: Sequence[bytes], block: bytes) -> bool:
-        """Tell, quickly, that all the lines are good; False only means that each must be looked at.
+    def may_pass(self, block: bytes) -> bool:
+        """Tell whether good lines of this block may be found quickly, by `reach`."""
+        return self._alike.may_pass(block)
 
-        `block` is the lines as they stand in the input.
+    def reach(self, block: bytes, at: int) -> int:
+        """Return where the lines from `at` on that are surely good end, after a line feed.
+
+        `at` itself means that the line there must be looked at. Only for a block that `may_pass`.
         """
-        if self._plain and self._plain.passes(lines, block):
-            return True
-        return all(map(self.is_plainly_good, lines))
+        return self._alike.reach(block, at)
+
+    def learn(self, line: bytes) -> None:
+        """Take a line that must be looked at for an example of those to come, if it is good."""
+        if self._alike.may_learn(line) and self.is_plainly_good(line):
+            self._alike.learn(line, jiter.from_json(line)["request"])
 
     def is_plainly_good(self, line: bytes) -> bool:
         """Tell, quickly, that the line is good; False means that `problem` must tell."""

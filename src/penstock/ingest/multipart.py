@@ -7,8 +7,8 @@ in any order, so a model may be named after the input.
 import logging
 from typing import Final, NoReturn
 
-from python_multipart.exceptions import MultipartParseError
-from python_multipart.multipart import MultipartParser, parse_options_header
+import python_multipart.exceptions
+import python_multipart.multipart
 
 from penstock.core.files import ANY_FILE, FileRule
 from penstock.core.limits import Limits
@@ -77,7 +77,7 @@ class MultipartIntake:
         self._header_value = bytearray()
         self._name = ""
         self._value = bytearray()
-        self._parser = MultipartParser(
+        self._parser = python_multipart.multipart.MultipartParser(
             boundary,
             {
                 "on_part_begin": self._begin_part,
@@ -128,7 +128,7 @@ class MultipartIntake:
         self._outside_bytes += len(block)
         try:
             self._parser.write(block)
-        except MultipartParseError as error:
+        except python_multipart.exceptions.MultipartParseError as error:
             _refuse("invalid_multipart", str(error), error)
         # What belongs to the input was taken off again.
         if self._outside_bytes > self._outside_bytes_max:
@@ -165,7 +165,7 @@ class MultipartIntake:
     def _end_headers(self) -> None:
         """Decide by the headers what the part is."""
         disposition = self._headers.get(_DISPOSITION, b"").decode("latin-1")
-        kind, options = parse_options_header(disposition)
+        kind, options = python_multipart.multipart.parse_options_header(disposition)
         if kind != b"form-data" or b"name" not in options:
             message = 'a part lacks the header `Content-Disposition: form-data; name="…"`'
             _refuse("invalid_multipart", message)

@@ -58,10 +58,10 @@ class Value(msgspec.Struct, frozen=True):
     levels: list[Level]
 
 
-def values(line: bytes) -> Iterator[Value]:
+def values(line: bytes, searched_bytes: int = SEARCHED_BYTES) -> Iterator[Value]:
     """Yield each value of the line in its order, containers before what they hold."""
     levels: list[Level] = []
-    for match in _TOKEN.finditer(line, 0, SEARCHED_BYTES):
+    for match in _TOKEN.finditer(line, 0, searched_bytes):
         token = match[0]
         top = levels[-1] if levels else None
         if token in b"}],:":
