@@ -118,7 +118,7 @@ def test_processes_are_started_without_a_shell() -> None:
     assert starting == {
         "cli/dev.py",
         "receive/receiver.py",
-        "lifecycle/crew.py",
+        "lifecycle/own_process.py",
         "testing/process.py",
     }
 

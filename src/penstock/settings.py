@@ -193,7 +193,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     four fifths of the whole, and at least one less: so one alone has nearly all, and whoever comes
     next finds something free. See docs/deploy.md."""
     prepare_concurrency: int = 5
-    """Inputs uploaded at the same time; each holds up to 24 MB."""
+    """Inputs uploaded at the same time; each holds up to 24 MB, and one of 4 MiB or more has a
+    process of its own of about 35 MB that makes it."""
     prepare_concurrency_tenant_max: int = 0
     """Of these, for one organisation."""
     sources_allowed: tuple[str, ...] = ()

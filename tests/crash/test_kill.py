@@ -7,12 +7,13 @@ kill hits what its test names and not what the scheduler happens to offer.
 import json
 
 import pytest
-from tests.journeys.service import BASE, Service, prompt, until
+from tests.journeys.service import BASE, Json, Service, prompt, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.crash]
 
 
 LINES = [prompt(f"Question {n}", custom_id=n) for n in range(60)]
+LONG_LINES = [prompt(f"Question {n} " + "x" * 100_000, custom_id=n) for n in range(60)]
 
 
 def assert_paid_once_and_complete(service: Service, request_id: str) -> None:
@@ -54,10 +55,13 @@ def test_killed_right_after_the_answer(service: Service) -> None:
     assert_paid_once_and_complete(service, job["request_id"])
 
 
-def test_killed_while_the_input_is_written_to_the_bucket(service: Service) -> None:
+@pytest.mark.parametrize("lines", [LINES, LONG_LINES], ids=["here", "by a process of its own"])
+def test_killed_while_the_input_is_written_to_the_bucket(
+    service: Service, lines: list[Json]
+) -> None:
     """A half-done preparation is done again from its start."""
     rule = service.rule({"call": "object_write"}, {"delay_seconds": 3}, times=1)
-    job = service.submit(LINES)
+    job = service.submit(lines)
     until(lambda: service.is_used(rule), "the input is being written")
     service.restart_server()
     assert_paid_once_and_complete(service, job["request_id"])

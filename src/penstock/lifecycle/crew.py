@@ -1,20 +1,22 @@
 """The processes that collect one large output, seen from the server.
 
 Two processes read rows, a segment each in turn; the first then puts the output together. They get
-the descriptors that they need and nothing else: no environment, so no credentials, and no paths.
+the descriptors that they need and nothing else (`own_process`).
 """
 
-import asyncio
-import os
+import socket
 import sys
 from asyncio import StreamReader, StreamWriter
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import Process
 from collections.abc import Iterable
+from contextlib import ExitStack
+from itertools import chain
 from typing import Final, cast
 
 import msgspec
 
 from penstock.errors import StorageFull, Unavailable
+from penstock.lifecycle import own_process
 from penstock.lifecycle.collector import (
     ANSWER,
     Answer,
@@ -33,11 +35,7 @@ from penstock.lifecycle.shards import Segment
 PROCESSES: Final = 2
 """More would only help on machines where nothing else wants the cores."""
 
-_KEPT_BYTES: Final = 32 * 1024 * 1024
-"""Memory that the C library keeps instead of giving it back after each block of a megabyte: taking
-a page anew costs more than the work on it."""
-
-_MAIN: Final = "from penstock.lifecycle.collector import main; main()"
+_COLLECTOR: Final = "penstock.lifecycle.collector"
 
 
 class Crew:
@@ -56,30 +54,24 @@ class Crew:
         `outputs` are the descriptors of the output and of its row index.
         """
         crew = cls([])
-        environment = {
-            # The modules that this process uses, and no variable that could be a secret.
-            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-            "MALLOC_MMAP_THRESHOLD_": str(_KEPT_BYTES),
-            "MALLOC_TRIM_THRESHOLD_": str(2 * _KEPT_BYTES),
-        }
+        output, index = outputs
         try:
-            for mine in range(len(found)):
-                process = await asyncio.create_subprocess_exec(
-                    *(program, "-P", "-c", _MAIN),
-                    stdin=PIPE,
-                    stdout=PIPE,
-                    env=environment,
-                    pass_fds=(*task.files, *outputs, *found),
-                )
-                crew._processes.append(process)
-                output, index = outputs
-                setup = Setup(task=task, output=output, output_index=index, found=found, mine=mine)
-                _tell(process, setup)
-        except OSError as error:
-            await crew.dismiss()
-            raise Unavailable(f"No process could be started: {error.strerror}.") from error
+            with ExitStack() as stack:
+                for mine, others in enumerate(_connected(stack, len(found))):
+                    descriptors = (*task.files, *outputs, *found, *others)
+                    process = await own_process.start(_COLLECTOR, descriptors, program=program)
+                    crew._processes.append(process)
+                    setup = Setup(
+                        task=task,
+                        output=output,
+                        output_index=index,
+                        found=found,
+                        mine=mine,
+                        others=others,
+                    )
+                    _tell(process, setup)
         except BaseException:
-            # A cancel between two starts; nobody else knows of the first.
+            # A failure or a cancel between two starts; nobody else knows of the first.
             await crew.dismiss()
             raise
         return crew
@@ -107,6 +99,17 @@ class Crew:
                 process.kill()
         for process in self._processes:
             await process.wait()
+
+
+def _connected(stack: ExitStack, processes: int) -> list[list[int]]:
+    """Return for each process its ends of sockets between the first and each of the others.
+
+    Only they may hold them, so that each of them notices the end of the other.
+    """
+    pairs = [socket.socketpair() for _ in range(1, processes)]
+    for one in chain.from_iterable(pairs):
+        stack.callback(one.close)
+    return [[first.fileno() for first, _ in pairs], *([other.fileno()] for _, other in pairs)]
 
 
 def _tell(process: Process, order: Setup | Order) -> None:

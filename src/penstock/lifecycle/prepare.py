@@ -2,14 +2,14 @@
 
 One object makes the job ready to be submitted. Several make shards, each of them ready. A later
 round has one object: what does not fit is left for the next one. The table of identical lines is
-durable before the job moves on.
+durable before the job moves on. A large input is made in a process of its own (`supply`); all that
+needs the bucket stays here.
 """
 
 import asyncio
 import os
-from array import array
-from collections.abc import AsyncIterator, Container, Iterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from pathlib import Path
 from secrets import token_hex
@@ -19,19 +19,20 @@ import msgspec
 
 from penstock.blobs.bucket import Stat
 from penstock.blobs.spool import INPUT, INPUT_INDEX
+from penstock.blobs.threads import in_thread
 from penstock.core.job import Job, JobId, shard_id
 from penstock.core.limits import Limits
-from penstock.core.line_index import LineIndex
-from penstock.core.options import Options, RetryPolicy, Selection
+from penstock.core.options import Options, RetryPolicy
 from penstock.core.state import JobState
 from penstock.errors import BlobCorrupt, ProviderError, Unavailable
 from penstock.fault import fault
 from penstock.ingest.problems import PROBLEMS, read_problems
 from penstock.lifecycle.ports import Backoff, Ports, why_stop
-from penstock.lifecycle.provider_input import Bounds, Cut, ProviderInput, Source
-from penstock.lifecycle.selection import selected_lines
+from penstock.lifecycle.preparer import Order
+from penstock.lifecycle.provider_input import Bounds, Cut, Source
 from penstock.lifecycle.stop import stop_unsubmitted
-from penstock.lifecycle.twins import TWINS, count_twins, pack_leaders, read_leaders
+from penstock.lifecycle.supply import Supply, open_supply
+from penstock.lifecycle.twins import TWINS
 from penstock.store.jobs import Finish
 
 INPUT_NAME: Final = "input.jsonl"
@@ -51,10 +52,13 @@ class _Made(msgspec.Struct, frozen=True, kw_only=True):
     """What became of the input."""
 
     objects: list[_Written]
-    left_out: Container[int]
-    leaders: "array[int]"
-    twin_count: int
+    left_out: list[int]
     too_large_bytes: int
+
+    @property
+    def twin_count(self) -> int:
+        """How many lines get the answer of another one."""
+        return sum(one.cut.twins for one in self.objects)
 
 
 async def prepare(ports: Ports, job_id: JobId) -> None:
@@ -124,8 +128,8 @@ def _shard(ports: Ports, job: Job, made: _Made, number: int) -> Job:
         run=0,
         attempt=0,
         provider_input=ports.bucket.uri(written.name),
-        twin_count=sum(made.leaders[line - 1] != line for line in lines),
-        problem_count=sum(line in made.left_out for line in lines),
+        twin_count=written.cut.twins,
+        problem_count=sum(line in lines for line in made.left_out),
         reserved_micro_dollars=None,
         estimate=None,
         # What is tried again is its parent's business.
@@ -162,47 +166,49 @@ async def _make(ports: Ports, job: Job) -> _Made:
             # A later round is one object: even shares of all lines would leave chosen ones behind.
             shards=job.options.shards if job.selection is None else 1,
         )
-        written = await asyncio.to_thread(ProviderInput, source, bounds)
-        stack.callback(written.close)
-        objects = await _put_all(ports, job, written)
-        twin_count = await asyncio.to_thread(count_twins, written.leaders)
-        if twin_count and job.selection is None:
-            await _keep_leaders(ports, job, written.leaders)
-        return _Made(
-            objects=objects,
+        order = Order(source=source, bounds=bounds)
+        supply = await open_supply(order, job.input_bytes)
+        stack.push_async_callback(supply.close)
+        made = _Made(
+            objects=await _put_all(ports, job, supply),
             left_out=source.left_out,
-            leaders=written.leaders,
-            twin_count=twin_count,
-            too_large_bytes=written.too_large_bytes,
+            too_large_bytes=supply.state.too_large_bytes,
         )
+        # Later rounds know the leaders of the first one.
+        if made.twin_count and not made.too_large_bytes and job.selection is None:
+            await _keep_leaders(ports, job, await supply.leaders())
+        return made
 
 
-async def _put_all(ports: Ports, job: Job, written: ProviderInput) -> list[_Written]:
+async def _put_all(ports: Ports, job: Job, supply: Supply) -> list[_Written]:
     objects: list[_Written] = []
-    while not written.is_over:
+    while not supply.state.is_over:
         # A name of this run's own: a process that was frozen over its upload must not bring back
         # an input that was taken away from a late create meanwhile.
         name = f"{ports.folder(job.id, job.attempt + 1)}/{token_hex(4)}-{INPUT_NAME}"
-        stat: Stat = await ports.bucket.put(name, _read(written.blocks()))
-        if written.too_large_bytes:
+        async with aclosing(_read(supply)) as blocks:
+            stat: Stat = await ports.bucket.put(name, blocks)
+        cut = supply.state.cut
+        if supply.state.too_large_bytes or cut is None:
             break
         fault("prepare.object_written")
-        objects.append(_Written(name=name, size=stat.size, cut=written.cuts[-1]))
+        objects.append(_Written(name=name, size=stat.size, cut=cut))
         if job.selection is not None:
             break
     return objects
 
 
-async def _read(blocks: Iterator[bytes]) -> AsyncIterator[bytes]:
-    while block := await asyncio.to_thread(next, blocks, b""):
-        yield block
-        fault("prepare.half_written")
+async def _read(supply: Supply) -> AsyncGenerator[bytes, None]:
+    async with aclosing(supply.blocks()) as blocks:
+        async for block in blocks:
+            yield block
+            fault("prepare.half_written")
 
 
-async def _keep_leaders(ports: Ports, job: Job, leaders: "array[int]") -> None:
+async def _keep_leaders(ports: Ports, job: Job, leaders: bytes) -> None:
     part = await asyncio.to_thread(ports.spool.begin, job.id, TWINS)
     try:
-        await asyncio.to_thread(part.write, pack_leaders(leaders))
+        await asyncio.to_thread(part.write, leaders)
         # Another run may have put the same there before.
         await ports.blobs.commit(job.id, {TWINS: part}, is_again=True)
     except BaseException:
@@ -212,43 +218,33 @@ async def _keep_leaders(ports: Ports, job: Job, leaders: "array[int]") -> None:
 
 
 async def _source(ports: Ports, job: Job, stack: AsyncExitStack) -> Source:
-    """Return the lines that are to be sent; the files are there as long as the stack."""
+    """Return the lines that are to be sent; the files are open as long as the stack."""
 
-    async def local(name: str) -> Path:
-        return await stack.enter_async_context(ports.blobs.local(job.id, name))
+    async def opened(name: str) -> int:
+        path = await stack.enter_async_context(ports.blobs.local(job.id, name))
+        return await in_thread(partial(_open, path, stack))
 
-    left_out: Container[int] = frozenset()
+    left_out: list[int] = []
     if job.problem_count:
-        left_out = await asyncio.to_thread(read_problems, await local(PROBLEMS))
-    chosen = None
-    if job.selection is not None:
-        leaders = None
-        if job.twin_count:
-            leaders = await asyncio.to_thread(read_leaders, await local(TWINS), job.line_count)
-        # No round begins after an output without an index.
-        index_path = await local(job.index_name or "")
-        chosen = await asyncio.to_thread(
-            partial(_chosen, index_path, job.selection, job.line_count, leaders)
-        )
+        async with ports.blobs.local(job.id, PROBLEMS) as path:
+            left_out = list(await asyncio.to_thread(read_problems, path))
+    is_again = job.selection is not None
     return Source(
-        input_path=await local(INPUT),
-        index_path=await local(INPUT_INDEX),
+        input=await opened(INPUT),
+        index=await opened(INPUT_INDEX),
         tag=job.line_tag,
         line_count=job.line_count,
         left_out=left_out,
-        chosen=chosen,
         # Later rounds know the leaders of the first one.
-        deduplicate=job.options.deduplicate and job.selection is None,
+        deduplicate=job.options.deduplicate and not is_again,
+        selection=job.selection,
+        # No round begins after an output without an index.
+        base_index=await opened(job.index_name or "") if is_again else None,
+        twins=await opened(TWINS) if is_again and job.twin_count else None,
     )
 
 
-def _chosen(
-    index_path: Path, selection: Selection, line_count: int, leaders: "array[int] | None"
-) -> bytearray:
-    """Return, at the number of each line, whether it is to be sent again."""
-    chosen = bytearray(line_count + 1)
-    with index_path.open("rb", buffering=0) as file:
-        index = LineIndex(lambda offset, size: os.pread(file.fileno(), size, offset))
-        for number in selected_lines(index, selection):
-            chosen[number if leaders is None else leaders[number - 1]] = 1
-    return chosen
+def _open(path: Path, stack: AsyncExitStack) -> int:
+    descriptor = os.open(path, os.O_RDONLY)
+    stack.callback(os.close, descriptor)
+    return descriptor
