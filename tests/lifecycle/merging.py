@@ -1,10 +1,12 @@
 """A merge of whatever a job may have: rows, twins, lines put aside, a round before, a range."""
 
 import os
+import socket
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from threading import Thread
 
 import msgspec
 from tests.fake_clock import START
@@ -17,6 +19,7 @@ from penstock.core.options import Selection
 from penstock.errors import Problem
 from penstock.lifecycle.merge import Merge, Merged, Missing
 from penstock.lifecycle.sent import Base
+from penstock.lifecycle.stripes import Splicer, Stripes, help_with
 
 JOB = JobId("req_aaaaaaaaaaaaaaaaaaaaaaaaaa")
 PRICE = SEED_CATALOGUE["gemini-3-flash-preview"].price
@@ -52,6 +55,19 @@ class Made(msgspec.Struct, frozen=True):
         return [(one.outcome.value, one.code) for one in self.entries]
 
 
+@contextmanager
+def helping(splicer: Splicer) -> Iterator[int]:
+    """Have a thread put stripes together; yields the socket of whoever gives them."""
+    mine, theirs = socket.socketpair()
+    thread = Thread(target=help_with, args=(theirs.detach(), splicer))
+    thread.start()
+    try:
+        yield mine.detach()
+    finally:
+        thread.join(timeout=20)
+        assert not thread.is_alive()
+
+
 def merge_all(
     folder: Path,
     raw: bytes,
@@ -64,14 +80,18 @@ def merge_all(
     problems: Mapping[int, Problem] | None = None,
     base: Made | None = None,
     selection: Selection | None = None,
+    others: int | None = None,
 ) -> Made:
-    """Merge rows into an input; a base makes it the second round."""
+    """Merge rows into an input; a base makes it the second round.
+
+    With `others`, so many others write stripes of it.
+    """
     blocks: list[bytes] = []
     with ExitStack() as stack:
 
         def opened(name: str, data: bytes) -> int:
             (folder / name).write_bytes(data)
-            descriptor = os.open(folder / name, os.O_RDONLY)
+            descriptor = os.open(folder / name, os.O_RDWR)
             stack.callback(os.close, descriptor)
             return descriptor
 
@@ -86,6 +106,14 @@ def merge_all(
         reading.feed([b"\n".join(rows)])
         round_ = 1 if base is None else 2
         merge = Merge(reading.shards, reading.totals, missing, START, round_)
-        merged = merge.write(blocks.append)
+        if others is None:
+            merged = merge.write(blocks.append)
+        else:
+            output = opened("striped", b"")
+            splicer = Splicer(reading.lines, reading.scratch, output)
+            helped = [stack.enter_context(helping(splicer)) for _ in range(others)]
+            with closing(Stripes(splicer, output, helped)) as stripes:
+                merged = merge.write_stripes(stripes)
+            blocks.append((folder / "striped").read_bytes())
         index = b"".join(merge.index.pieces())
     return Made(b"".join(blocks), index, merged)

@@ -1,10 +1,13 @@
 """collector: what a process does that collects, here without a process."""
 
+import hashlib
 import io
 import os
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -17,17 +20,14 @@ from tests.lifecycle.reading import Reading
 
 from penstock.core.job import Counts, JobId, tag_of
 from penstock.core.models import SEED_CATALOGUE
-from penstock.errors import StorageFull
 from penstock.lifecycle.collector import (
     ANSWER,
-    SYNC_BYTES,
     Answer,
     Collected,
     Conclude,
     Full,
     Numbered,
     Order,
-    Output,
     Pause,
     Read,
     Setup,
@@ -82,7 +82,7 @@ class Bench:
         self._inflow.feed(block)
         return self._inflow.end_shard()[0]
 
-    def setup(self, mine: int) -> Setup:
+    def setup(self, mine: int, others: Sequence[int] = ()) -> Setup:
         """Return what a process is told first."""
         return Setup(
             task=self.task,
@@ -90,11 +90,14 @@ class Bench:
             output_index=self.output_index,
             found=self.found,
             mine=mine,
+            others=list(others),
         )
 
-    def serve(self, mine: int, *orders: Order) -> list[Answer]:
+    def serve(self, mine: int, *orders: Order, others: Sequence[int] = ()) -> list[Answer]:
         """Give orders to a process; return its answers."""
-        told = b"".join(msgspec.json.encode(one) + b"\n" for one in (self.setup(mine), *orders))
+        told = b"".join(
+            msgspec.json.encode(one) + b"\n" for one in (self.setup(mine, others), *orders)
+        )
         answers = io.BytesIO()
         serve(io.BytesIO(told), answers)
         return [ANSWER.decode(line) for line in answers.getvalue().splitlines()]
@@ -141,6 +144,21 @@ def test_a_process_speaks_over_its_pipes(bench: Bench) -> None:
     assert ANSWER.decode(done.stdout) == Read(Sums(), 0, {})
 
 
+def test_a_process_helps_once_it_has_said_what_it_read(bench: Bench) -> None:
+    """It takes stripes over its socket, and goes on to the end of its orders when that ends."""
+    (read,) = bench.serve(0, Numbered(0, bench.shard(5, 4, 3, 2, 1)), Pause())
+    mine, theirs = socket.socketpair()
+    with ThreadPoolExecutor(1) as thread:
+        second = thread.submit(bench.serve, 1, Pause(), others=[theirs.detach()])
+        told = msgspec.structs.replace(CONCLUDE, reads=[read])
+        (collected,) = bench.serve(0, told, others=[mine.detach()])
+        assert second.result(20) == [Read(Sums(), 0, {})]
+    assert isinstance(collected, Collected)
+    assert collected.merged is not None
+    digest = hashlib.sha256(b"".join(line + b"\n" for line in bench.written())).hexdigest()
+    assert (collected.merged.counts.ok, collected.merged.output_sha256) == (5, digest)
+
+
 def test_without_a_row_nothing_is_written(bench: Bench) -> None:
     """If so ordered, a job without rows has no output."""
     assert bench.serve(0, CONCLUDE) == [Collected(duplicates=0, strangers=0, merged=None)]
@@ -174,21 +192,6 @@ def test_a_full_disk_is_said(bench: Bench, which: str) -> None:
         bench.found[0] = full
         orders = [Numbered(0, segment)]
     assert bench.serve(0, *orders) == [Full("The server could not write: No space left on device.")]
-
-
-def test_an_output_is_made_durable_on_the_way(bench: Bench) -> None:
-    """Every so many bytes the disk is asked, and what it says comes up at the end."""
-    output = Output(bench.output)
-    output.write(bytes(SYNC_BYTES))
-    output.close()
-    reading, writing = os.pipe()
-    piped = Output(writing)
-    piped._unsynced_bytes = SYNC_BYTES
-    piped.write(b"x")
-    with pytest.raises(StorageFull, match="could not write"):
-        piped.close()
-    os.close(reading)
-    os.close(writing)
 
 
 def test_a_file_is_read_ahead_where_the_system_can() -> None:

@@ -7,6 +7,7 @@ from array import array
 from asyncio import Semaphore
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import msgspec
 import pytest
@@ -21,8 +22,8 @@ from penstock.core.models import SEED_CATALOGUE
 from penstock.core.options import Selection
 from penstock.errors import Problem, StorageFull, Unavailable
 from penstock.ingest.problems import pack_problem
-from penstock.lifecycle.collector import Collected, Conclude
-from penstock.lifecycle.crew import Crew
+from penstock.lifecycle.collector import Collected, Conclude, Pause, Read
+from penstock.lifecycle.crew import Crew, _heard, _tell
 from penstock.lifecycle.gather import PROCESS_BYTES_MIN, Files, Gather
 from penstock.lifecycle.merge import Missing
 from penstock.lifecycle.shards import ROW_BYTES_MAX
@@ -219,6 +220,24 @@ async def test_a_killed_process_fails_the_try(make: Make, spool: Spool, which: i
             await gather.conclude(CONCLUDE)
     assert spool.clear_incoming() == 0
     assert not any(map(is_alive, pids(gather)))
+
+
+async def test_a_process_that_is_killed_while_it_helps_costs_nothing(make: Make) -> None:
+    """Once all rows are read, the first can do without the other."""
+    async with make(LARGE) as gather:
+        await feed(gather)
+        assert gather._crew is not None
+        first, other = gather._crew._processes
+        reads = []
+        for process in (first, other):
+            _tell(process, Pause())
+            reads.append(cast(Read, await _heard(process)))
+        other.kill()
+        await other.wait()
+        _tell(first, msgspec.structs.replace(CONCLUDE, reads=reads))
+        collected = cast(Collected, await _heard(first))
+    assert collected.merged is not None
+    assert (collected.merged.counts.ok, collected.duplicates) == (4, 1)
 
 
 async def test_processes_end_when_their_server_does(make: Make) -> None:

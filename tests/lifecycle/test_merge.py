@@ -320,6 +320,7 @@ class Careful(Reader):
         """Leave every row to care."""
 
 
+Spelled = tuple[bytes, str | None, tuple[str, str, str], bool]
 PLACES = [
     b'{"request":%s}',
     b'{"own":1.0,"request":%s}',
@@ -331,30 +332,59 @@ PLACES = [
     b'  {"own":1,"request":%s } ',
     b'{"a/\\/":"\x7f","\\u0041":2,"request":%s}',
 ]
+CONTENTS = '[{"role":"user","parts":[{"text":"TEXT"}]}]'
+OTHERWISE = '[ {"parts":[{"text":"TEXT"}],"role":"gr\u00fc\u00df"}]'
+REQUESTS = [
+    # The caller's, and what the provider echoes of it.
+    ('{"contents":%s}', '{"contents":%s}', CONTENTS),
+    ('{"contents":%s,"x":"\u00fc"}', '{"x":null,"contents":%s}', CONTENTS),
+    ('{"x":{"contents":1},"contents":%s,"y":2}', '{"contents":%s,"x":{"contents":1}}', CONTENTS),
+    ('{"x":{"contents":%s},"contents":%s}', '{"x":{"contents":%s},"contents":%s}', CONTENTS),
+    ('{"contents":%s,"x":{"contents":%s}}', '{"x":{"contents":%s},"contents":%s}', CONTENTS),
+    (
+        '{"contents":%s,"generationConfig":{"responseMimeType":"text/plain"}}',
+        '{"generationConfig":{"responseMimeType":"text/plain"},"contents":%s}',
+        CONTENTS,
+    ),
+    ('{"x":"' + "x" * 5000 + '","contents":%s}', '{"contents":%s}', CONTENTS),
+    ('{"contents":%s}', '{"contents":%s}', OTHERWISE),
+    ('{"contents":%s}', '{"contents" : %s }', CONTENTS),
+    ('{"contents" :%s }', '{"contents":%s}', CONTENTS),
+    ('{"contents":%s}', '{"x":"\u00fc","contents":%s}', OTHERWISE),
+]
 TIMES = [None, "2026-11-22T16:05:00Z", "é" * 20, "x" * 34, "x" * 35, "x" * 40, "x" * 41, '"' * 17]
 
 
 @given(
     plan=st.lists(
-        st.tuples(st.sampled_from(PLACES), st.sampled_from(TIMES)), min_size=1, max_size=12
+        st.tuples(
+            st.sampled_from(PLACES),
+            st.sampled_from(TIMES),
+            st.sampled_from(REQUESTS),
+            st.booleans(),
+        ),
+        min_size=1,
+        max_size=12,
     )
 )
 @settings(deadline=None, max_examples=150)
 def test_care_would_have_written_the_same_output(
-    tmp_path_factory: pytest.TempPathFactory, plan: list[tuple[bytes, str | None]]
+    tmp_path_factory: pytest.TempPathFactory, plan: list[Spelled]
 ) -> None:
-    """However lines and times are spelled: the fast way gives the bytes that care gives."""
-    raw = b"\n".join(
-        place.replace(b"%s", orjson.dumps(request_of(f"t{number}")))
-        for number, (place, _) in enumerate(plan, start=1)
-    )
-    rows = [
-        row(number, f"t{number}", processed_time=time)
-        for number, (_, time) in enumerate(plan, start=1)
-    ]
+    """However lines, echoes and times are spelled: the fast way gives the bytes of care."""
+    raw, rows = [], []
+    for number, (place, time, (ours, theirs, contents), is_reversed) in enumerate(plan, start=1):
+        text = f"t{number}"
+        request = ours.replace("%s", CONTENTS).replace("TEXT", text)
+        raw.append(place.replace(b"%s", request.encode()))
+        plain = orjson.dumps(request_of(text))
+        echo = theirs.replace("%s", contents).replace("TEXT", text).encode()
+        found = orjson.loads(row(number, text, processed_time=time))
+        members = reversed(found.items()) if is_reversed else found.items()
+        rows.append(orjson.dumps(dict(members)).replace(plain, echo))
     results = []
     for kind in (Reader, Careful):
-        with Reading(tmp_path_factory.getbasetemp(), JOB, raw, PRICE) as shards:
+        with Reading(tmp_path_factory.getbasetemp(), JOB, b"\n".join(raw), PRICE) as shards:
             shards.reader = kind(LineKey(tag_of(JOB)), shards.lines, shards.totals)
             shards.shards.endings = shards.reader.endings
             shards.feed([b"\n".join(reversed(rows))])

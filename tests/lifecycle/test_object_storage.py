@@ -21,7 +21,7 @@ from penstock.lifecycle.ports import Ports
 from penstock.lifecycle.prepare import prepare
 from penstock.lifecycle.submit import submit
 from penstock.lifecycle.wait import wait
-from penstock.providers.credentials import FixedToken
+from penstock.providers.fixed_token import FixedToken
 from penstock.providers.vertex import Vertex
 from penstock.settings import Timing
 from penstock.store.jobs import Finish, Jobs

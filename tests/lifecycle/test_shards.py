@@ -266,6 +266,65 @@ def test_a_line_that_is_spelled_as_the_output_is_answered(tmp_path: Path, line: 
         assert shards.feed([row(1)]).flag(1) == ANSWERED
 
 
+CONTENTS = b'[{"role":"user","parts":[{"text":"text 1"}]}]'
+PLAIN = b'"request":{"contents":' + CONTENTS + b"}"
+
+
+@pytest.mark.parametrize(
+    ("line", "flag"),
+    [
+        (b'{"request":{"contents":%s,"systemInstruction":{"parts":[]}}}', ANSWERED),
+        (b'{"request":{"systemInstruction":{"parts":[]},"contents":%s}}', ANSWERED),
+        (b'{"custom_id":"a b","request":{"contents":%s}}', ANSWERED),
+        (b'{"request":{"x":"' + b"x" * 5000 + b'","contents":%s}}', ANSWERED),
+        (b'{"request":{"contents":[ {"parts":[{"text":"text 1"}]} ]}}', ANSWERED),
+        (b'{"request":{"x":{"contents":%s},"contents":[{"parts":[{"text":"b"}]}]}}', ONE_ROW),
+        (b'{"request":{"x":"\\"contents\\":","contents":%s}}', ANSWERED),
+        (b'{"request":{"contents":%s,"x":{}},"y":{"z":1}}', ONE_ROW),
+        (b'{"request":{"contents":%s1}}', ONE_ROW),
+        (b'{"request":{"contents":[]}}', ONE_ROW),
+    ],
+)
+def test_an_echo_is_found_in_its_line(tmp_path: Path, line: bytes, flag: int) -> None:
+    """The row's contents are compared with the request's own, wherever they stand in it."""
+    raw = line.replace(b"%s", CONTENTS)
+    with Reading(tmp_path, JOB, raw) as shards:
+        assert shards.feed([row(1)]).flag(1) == flag
+
+
+def test_any_number_of_kinds_of_requests_is_compared(tmp_path: Path) -> None:
+    """What was learned of the lines before is no reason to take or to refuse one."""
+    numbers = range(1, 601)
+    line = b'{"request":{"contents":%s,"x":%d}}'
+    contents = {n: CONTENTS.replace(b"text 1", b"text %d" % n) for n in numbers}
+    raw = b"\n".join(line % (contents[n], n) for n in numbers)
+    with Reading(tmp_path, JOB, raw) as shards:
+        # Each third one echoes its neighbour.
+        shards.feed([b"\n".join(row_of(JOB, n, f"text {n + (n % 3 == 0)}") for n in numbers)])
+        found = [shards.flag(n) for n in numbers]
+    assert found == [ONE_ROW if n % 3 == 0 else ANSWERED for n in numbers]
+
+
+@pytest.mark.parametrize(
+    "echo",
+    [
+        b'"request":{"contents":' + CONTENTS + b',"x":"\xff"}',
+        b'"x":"\xff",' + PLAIN,
+        b'"x":{"contents":"\xff"},' + PLAIN,
+        PLAIN.replace(b'"contents"', b'"\\u0063ontents"') + b',"x":"\xff"',
+        b'"request":{"contents":[{"parts":[{"text":"text 1"}],"role":"\xff"}]}',
+    ],
+)
+def test_every_byte_of_a_row_has_to_be_text(read: Reader, echo: bytes) -> None:
+    """Also what nobody reads; the same row with a letter instead is an answer."""
+    bad = row(1).replace(PLAIN, echo)
+    found = [
+        read([some + b"\n" + row(2, x="\u00fc")]).flag(1)
+        for some in (bad, bad.replace(b"\xff", b"y"))
+    ]
+    assert found == [UNREADABLE, ANSWERED]
+
+
 def test_a_response_inside_the_response_is_not_taken_for_it(read: Reader) -> None:
     """The bytes that are delivered are those of the row's own member, wherever it stands."""
     parts = [{"functionResponse": {"name": "f", "response": {"a": 1}}}]

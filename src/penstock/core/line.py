@@ -64,7 +64,7 @@ NO_CONTENT: Final = "no_content"
 CORRUPT_ROW: Final = "corrupt_row"
 
 
-class Usage(msgspec.Struct, frozen=True, kw_only=True):
+class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Tokens of one line, every count zero or more."""
 
     prompt_tokens: int = 0
@@ -168,7 +168,7 @@ class _Answer(_Documented):
 _ANSWER: Final = msgspec.json.Decoder(_Answer)
 
 
-class Judgement(msgspec.Struct, frozen=True, kw_only=True):
+class Judgement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a provider row says: `status` is empty unless the line failed."""
 
     outcome: LineOutcome
@@ -384,7 +384,9 @@ class _EchoPart(msgspec.Struct, gc=False):
     text: msgspec.Raw = msgspec.Raw(b"null")
 
 
-class _EchoContent(msgspec.Struct, gc=False):
+class EchoContent(msgspec.Struct, gc=False):
+    """The texts of one of the contents."""
+
     parts: list[_EchoPart]
 
 
@@ -394,7 +396,7 @@ class Echo(msgspec.Struct, gc=False):
     The opposite does not hold: a re-serialisation may spell the same text otherwise.
     """
 
-    contents: list[_EchoContent]
+    contents: list[EchoContent]
 
 
 ECHO: Final = msgspec.json.Decoder(Echo)

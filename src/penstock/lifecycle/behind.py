@@ -7,7 +7,9 @@ under way, so memory stays at the block that is worked on and the one that is be
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
+
+_Given = TypeVar("_Given")
 
 
 class Behind:
@@ -17,10 +19,15 @@ class Behind:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
         self._last: Future[object] | None = None
 
-    def do(self, task: Callable[[bytes], object], block: bytes) -> None:
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way, or what was has ended."""
+        return self._last is None or self._last.done()
+
+    def do(self, task: Callable[[_Given], object], given: _Given) -> None:
         """Begin a task once the one before is done; raise what the one before raised."""
         self.wait()
-        self._last = self._thread.submit(task, block)
+        self._last = self._thread.submit(task, given)
 
     def wait(self) -> None:
         """Return when nothing is under way; raise what the last task raised, once."""

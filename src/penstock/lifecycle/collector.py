@@ -22,18 +22,15 @@ from penstock.core.line import LineKey
 from penstock.core.models import Price
 from penstock.core.options import Selection
 from penstock.errors import Problem, StorageFull
-from penstock.lifecycle.behind import Behind
 from penstock.lifecycle.merge import Merge, Merged, Missing
 from penstock.lifecycle.rows import Ending, Lines, Reader
 from penstock.lifecycle.sent import Base, Sent, what_was_sent
 from penstock.lifecycle.shards import Segment, Shards
+from penstock.lifecycle.stripes import Splicer, Stripes, full, help_with
 from penstock.lifecycle.totals import Sums, Totals
 
 _HEAD: Final = Struct("<II")
 """Before the records of a segment in a file of records: the segment's number, their size."""
-
-SYNC_BYTES: Final = 64 * 1024 * 1024
-"""So much is written before the disk is asked to hold it."""
 
 NICE: Final = 2
 """How far the processes stand back when the API wants the core, too; alone they have all of it."""
@@ -129,6 +126,8 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     """One file of records per process."""
     mine: int
     """Which of them is this process's own."""
+    others: list[int] = []
+    """Sockets; the first process has one to each of the others, and they have one to it."""
 
 
 Order = Numbered | Pause | Conclude
@@ -160,6 +159,10 @@ class Collector:
         rows = os.pread(self._task.scratch, segment.size, segment.offset)
         return self._reader.read(rows, segment.offset)
 
+    def splicer(self, output: int) -> Splicer:
+        """Return what puts lines together, and writes them there."""
+        return Splicer(self.lines, self._task.scratch, output)
+
     def so_far(self) -> Read:
         """Return what was read beside the records."""
         return Read(self._totals.sums, self._reader.strangers, self._reader.endings)
@@ -168,7 +171,7 @@ class Collector:
         self,
         told: Conclude,
         records: Iterable[bytes],
-        write: Callable[[bytes], object],
+        write: Callable[[bytes], object] | Stripes,
         write_index: Callable[[bytes], object],
     ) -> Collected:
         """Put the records in their places, write the output and its row index."""
@@ -185,7 +188,10 @@ class Collector:
         merged = None
         if shards.rows or not told.only_with_rows:
             merge = Merge(shards, totals, told.missing, told.now, self._task.round)
-            merged = merge.write(write)
+            if isinstance(write, Stripes):
+                merged = merge.write_stripes(write)
+            else:
+                merged = merge.write(write)
             for piece in merge.index.pieces():
                 write_index(piece)
         return Collected(duplicates=shards.duplicates, strangers=strangers, merged=merged)
@@ -232,17 +238,20 @@ def serve(orders: IO[bytes], answers: IO[bytes]) -> None:
             answer = Full(error.message)
         answers.write(msgspec.json.encode(answer) + b"\n")
         answers.flush()
+        if setup.mine and setup.others and isinstance(order, Pause):
+            help_with(setup.others[0], collector.splicer(setup.output))
 
 
 def _answer(collector: Collector, order: Pause | Conclude, setup: Setup) -> Read | Collected:
     if isinstance(order, Pause):
         return collector.so_far()
     numbered = heapq.merge(*(_records(found) for found in setup.found), key=itemgetter(0))
-    with closing(Output(setup.output)) as output:
+    splicer = collector.splicer(setup.output)
+    with closing(Stripes(splicer, setup.output, setup.others)) as stripes:
         return collector.conclude(
             order,
             (records for _, records in numbered),
-            output.write,
+            stripes,
             partial(write_all, setup.output_index),
         )
 
@@ -256,36 +265,6 @@ def _records(found: int) -> Iterator[tuple[int, bytes]]:
         at += _HEAD.size + size
 
 
-class Output:
-    """A file that is written block by block and made durable meanwhile, which shortens the end."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._behind = Behind("penstock-output-sync")
-        self._unsynced_bytes = 0
-
-    def write(self, block: bytes) -> None:
-        """Append a block; raise `StorageFull` if the disk does not take it."""
-        write_all(self._descriptor, block)
-        self._unsynced_bytes += len(block)
-        if self._unsynced_bytes >= SYNC_BYTES:
-            self._unsynced_bytes = 0
-            self._behind.do(self._sync, block)
-
-    def close(self) -> None:
-        """Wait for the disk; the descriptor stays open. Raise what went wrong."""
-        try:
-            self._behind.wait()
-        finally:
-            self._behind.close()
-
-    def _sync(self, _block: bytes) -> None:
-        try:
-            os.fsync(self._descriptor)
-        except OSError as error:
-            raise _full(error) from error
-
-
 def write_all(descriptor: int, data: bytes) -> None:
     """Append all of `data`; raise `StorageFull` if the disk does not take it."""
     view = memoryview(data)
@@ -293,11 +272,7 @@ def write_all(descriptor: int, data: bytes) -> None:
         while view:
             view = view[os.write(descriptor, view) :]
     except OSError as error:
-        raise _full(error) from error
-
-
-def _full(error: OSError) -> StorageFull:
-    return StorageFull(f"The server could not write: {error.strerror}.")
+        raise full(error) from error
 
 
 def read_ahead(descriptor: int, offset: int, size: int, advise: Advise | None = _ADVISE) -> None:

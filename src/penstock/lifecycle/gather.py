@@ -207,7 +207,7 @@ class Gather:
         return self._outputs
 
     def _open_all(self) -> tuple[Task, tuple[int, int], list[int]]:
-        output, index = (self._open(part.path, os.O_WRONLY) for part in self._begin())
+        output, index = (self._open(part.path, os.O_RDWR) for part in self._begin())
         found = [self._records(number) for number in range(PROCESSES)]
         return self._task(), (output, index), found
 

@@ -39,11 +39,13 @@ from penstock.lifecycle.rows import (
     ANSWERED,
     CONFLICTING,
     ENCODER,
+    FLAG,
     KEPT,
     MEMBERS,
     NO_ROW,
     OURS,
     PUT_ASIDE,
+    RECORD,
     ROW,
     TWIN_LINE,
     UNDECODABLE,
@@ -55,6 +57,14 @@ from penstock.lifecycle.rows import (
 )
 from penstock.lifecycle.sent import Base
 from penstock.lifecycle.shards import Shards
+from penstock.lifecycle.stripes import (
+    AROUND_BYTES,
+    BEGIN_GOOD,
+    END,
+    RESPONSE,
+    STRIPE_LINES,
+    Stripes,
+)
 from penstock.lifecycle.totals import Totals, bill_of_rounds, counts_of
 
 WRITE_BYTES: Final = 1024 * 1024
@@ -63,13 +73,7 @@ BLOCK_BYTES_AHEAD: Final = 4 * WRITE_BYTES
 _EMPTY_OBJECT: Final = msgspec.Raw(b"{}")
 _NULL: Final = msgspec.Raw(b"null")
 
-_BEGIN_GOOD: Final = b'{"status":"","processed_time":'
 _REQUEST: Final = b',"request":'
-_RESPONSE: Final = b',"response":'
-_END: Final = b"}\n"
-_AROUND_BYTES: Final = len(_BEGIN_GOOD) + 1 - 2 + len(_RESPONSE) + len(_END)
-"""Of a good line, beside its time, the caller's line and the response."""
-
 _WITHOUT_ANSWER: Final = frozenset({NO_ROW, KEPT, PUT_ASIDE})
 
 Pieces = list[bytes | memoryview | msgspec.Raw]
@@ -143,9 +147,10 @@ class Merge:
         with ExitStack() as stack:
             writing = stack.enter_context(Behind("penstock-merge-write"))
             hashing = stack.enter_context(Behind("penstock-merge-hash"))
-            for block in self._blocks():
+            first = self._sent.lines.numbers.start
+            for block in self._blocks(first, self._shards.records()):
                 writing.do(write, block)
-                fault("collect.half_merged")
+                _wrote_some()
                 hashing.do(digest.update, block)
                 size += len(block)
                 if len(block) > BLOCK_BYTES_AHEAD:
@@ -153,38 +158,78 @@ class Merge:
                     hashing.wait()
             writing.wait()
             hashing.wait()
+        return self._merged(size, digest.hexdigest())
+
+    def write_stripes(self, stripes: Stripes) -> Merged:
+        """Do the same with other processes, which write the lines that nobody has to look at."""
+        for first, records in self._shards.stripes(STRIPE_LINES):
+            count = len(records) // RECORD.size
+            if records[FLAG :: RECORD.size].count(ANSWERED) == count:
+                stripes.put(first, records, self._note(first, records), self._now)
+            else:
+                for block in self._blocks(first, RECORD.iter_unpack(records), count):
+                    stripes.append(block)
+            _wrote_some()
+        digest = stripes.finish()
+        return self._merged(stripes.size, digest)
+
+    def _merged(self, size: int, digest: str) -> Merged:
         return Merged(
             counts=counts_of(lines_of(self.index), self._totals.tokens()),
             spent=self._totals.spent(),
             bill=self._totals.bill(),
             output_bytes=size,
-            output_sha256=digest.hexdigest(),
+            output_sha256=digest,
         )
 
-    def _blocks(self) -> Iterator[bytes]:
+    def _note(self, first: int, records: bytes) -> int:
+        """Note good answers in the row index; return the size of their lines."""
+        some: list[Record] = list(RECORD.iter_unpack(records))
+        _, _, stamps, endings, _, _, _, responses, tokens, _ = zip(*some, strict=True)
+        for ending in dict.fromkeys(endings):
+            if ending not in self._codes:
+                at = endings.index(ending)
+                self._new_code(first + at, some[at])
+        around = AROUND_BYTES + len(self._now)
+        # A line without a time of its own gets that of the merge.
+        lengths = [
+            line + response + (stamp + AROUND_BYTES if stamp else around)
+            for line, response, stamp in zip(
+                self._sent.lines.lengths(first, len(some)), responses, stamps, strict=True
+            )
+        ]
+        self.index.codes.extend(map(self._codes.__getitem__, endings))
+        self.index.lengths.extend(lengths)
+        self.index.tokens.extend(tokens)
+        return sum(lengths)
+
+    def _blocks(
+        self, first: int, records: Iterator[Record], count: int | None = None
+    ) -> Iterator[bytes]:
+        """Yield the output of some lines that follow each other, or of all of them."""
         pieces, index = self._pieces, self.index
         add_code, add_length = index.codes.append, index.lengths.append
         add_tokens, code_of = index.tokens.append, self._codes.get
         size = 0
         pread, scratch, now = os.pread, self._scratch, self._now
         lines = self._sent.lines
-        both = zip(self._shards.records(), lines, strict=True)
-        for number, (record, line) in enumerate(both, start=lines.numbers.start):
+        wanted = lines.some(first, lines.count if count is None else count)
+        for number, (record, line) in enumerate(zip(records, wanted, strict=True), start=first):
             _, flag, time_bytes, ending, _, offset, at, length, tokens, time = record
             if flag == ANSWERED:
                 stamp = time[:time_bytes] or now
                 pieces += (
-                    _BEGIN_GOOD,
+                    BEGIN_GOOD,
                     stamp,
                     b",",
                     line[1:-1],
-                    _RESPONSE,
+                    RESPONSE,
                     pread(scratch, length, offset + at),
-                    _END,
+                    END,
                 )
                 code = code_of(ending)
                 add_code(self._new_code(number, record) if code is None else code)
-                written = len(line) + length + len(stamp) + _AROUND_BYTES
+                written = len(line) + length + len(stamp) + AROUND_BYTES
                 add_length(written)
                 add_tokens(tokens)
                 size += written
@@ -196,6 +241,7 @@ class Merge:
                 size = 0
         if pieces:
             yield b"".join(pieces)
+            pieces.clear()
 
     def _new_code(self, number: int, record: Record) -> int:
         """Return the kind of a class of good answers, of which this line is the first."""
@@ -313,7 +359,7 @@ class Merge:
     ) -> int:
         """Append the pieces of an output line; return their size."""
         head = ENCODER.encode({"status": status, "processed_time": msgspec.Raw(time), **own})
-        pieces = (head[:-1], _REQUEST, request, _RESPONSE, response, _END)
+        pieces = (head[:-1], _REQUEST, request, RESPONSE, response, END)
         self._pieces += pieces
         return sum(len(memoryview(piece)) for piece in pieces)
 
@@ -347,6 +393,11 @@ class Merge:
         if may_ask(line):
             judgement, message = fitted(self._schemas, judgement, line, row.response)
         return _Answer(judgement, row.response, row.processed_time, message)
+
+
+def _wrote_some() -> None:
+    """Be at the point that both ways have in common."""
+    fault("collect.half_merged")
 
 
 def over_rounds(job: Job, merged: Merged) -> Merged:

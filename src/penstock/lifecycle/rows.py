@@ -9,6 +9,7 @@ marked, and `merge` looks at it with care.
 """
 
 import os
+import re
 from collections.abc import Iterator
 from struct import Struct
 from typing import Any, Final
@@ -16,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from penstock.core.answer_schema import Schemas, may_ask
-from penstock.core.line import ECHO, Echo, Judgement, LineKey, LineOutcome, judge_answer
+from penstock.core.line import ECHO, EchoContent, Judgement, LineKey, LineOutcome, judge_answer
 from penstock.core.line_index import packed_tokens
 from penstock.errors import BlobCorrupt
 from penstock.ingest.index import ROW as PLACE
@@ -83,11 +84,17 @@ class _Key(msgspec.Struct, gc=False):
     processed_time: Any = None
 
 
+class _Echoed(msgspec.Struct, gc=False):
+    """What is compared of a request."""
+
+    contents: msgspec.Raw
+
+
 class GoodRow(msgspec.Struct, gc=False):
     """A row like nearly all."""
 
     key: str
-    request: Echo
+    request: _Echoed
     response: msgspec.Raw
     status: Any = ""
     processed_time: Any = None
@@ -96,12 +103,29 @@ class GoodRow(msgspec.Struct, gc=False):
 ROW: Final = msgspec.json.Decoder(Row)
 _KEY: Final = msgspec.json.Decoder(_Key)
 _GOOD_ROW: Final = msgspec.json.Decoder(GoodRow)
+_ECHOED: Final = msgspec.json.Decoder(_Echoed)
+_TEXTS: Final = msgspec.json.Decoder(list[EchoContent])
 MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 ENCODER: Final = msgspec.json.Encoder()
 
 _REQUEST: Final = b',"request":'
-_REQUEST_FIRST: Final = b'{"request":'
 _RESPONSE: Final = b'"response":'
+_CONTENTS: Final = b'"contents":'
+
+_PLAIN: Final = re.compile(
+    rb'\{(?:"(?!(?:status|processed_time|request|response)")[A-Za-z0-9_]+":"[ !#-\[\]-~]*",)?'
+    rb'"request":(?=\{)'
+)
+"""What stands before the request in a line with at most one own member, a text, if our spelling of
+it is beyond doubt."""
+
+_STAND_IN: Final = b"2718281828459045"
+"""In place of the contents in a request that is looked at without them; no request has it there."""
+
+_FRAMES_MAX: Final = 256
+"""Requests without their contents that are remembered; those of a job are mostly alike."""
+_FRAME_BYTES_MAX: Final = 4096
+"""A larger one is looked at each time."""
 
 
 class Ending(msgspec.Struct, frozen=True, array_like=True):
@@ -141,21 +165,63 @@ class Lines:
         offset, length = self.place(number)
         return os.pread(self._data, length, offset)
 
+    def lengths(self, first: int, count: int) -> list[int]:
+        """Return the lengths of lines that follow each other."""
+        at = (first - self._first) * PLACE_BYTES
+        places = self._places[at : at + count * PLACE_BYTES]
+        return [length for _, length in PLACE.iter_unpack(places)]
+
     def span(self) -> tuple[int, int]:
         """Return where in the input they all stand: offset and size."""
         begin, _ = self.place(self.numbers[0])
         offset, length = self.place(self.numbers[-1])
         return begin, offset + length - begin
 
-    def __iter__(self) -> Iterator[memoryview]:
-        """Yield all lines in order, read in large blocks."""
-        block, begin, end = memoryview(b""), 0, 0
-        for offset, length in PLACE.iter_unpack(self._places):
+    def some(self, first: int, count: int, block_bytes: int = BLOCK_BYTES) -> Iterator[memoryview]:
+        """Yield lines that follow each other, read in large blocks."""
+        at = (first - self._first) * PLACE_BYTES
+        places = self._places[at : at + count * PLACE_BYTES]
+        last, length = PLACE.unpack_from(places, len(places) - PLACE_BYTES)
+        block, begin, end, stop = memoryview(b""), 0, 0, last + length
+        for offset, length in PLACE.iter_unpack(places):
             if offset + length > end:
-                wanted = max(length, BLOCK_BYTES)
+                wanted = max(length, min(block_bytes, stop - offset))
                 block = memoryview(os.pread(self._data, wanted, offset))
                 begin, end = offset, offset + len(block)
             yield block[offset - begin : offset - begin + length]
+
+
+class _Rows(msgspec.Struct, gc=False):
+    """Some rows of the scratch file."""
+
+    data: bytes
+    offset: int
+    is_ascii: bool
+
+    def response_at(self, found: GoodRow, start: int, end: int) -> int:
+        """Return where the response begins of the row between two places; raise if it is no UTF-8.
+
+        Nobody has looked yet at what msgspec has skipped. But the response was decoded and the
+        contents are the caller's, so only the rest is looked at, and that is mostly ASCII.
+        """
+        data, contents, response = self.data, found.request.contents, found.response
+        before = data.find(_CONTENTS, start, end) + len(_CONTENTS)
+        behind = before + len(memoryview(contents))
+        at = data.find(_RESPONSE, behind, end) + len(_RESPONSE)
+        if (
+            min(before, at) < start + len(_CONTENTS)
+            or not data.startswith(contents, before, end)
+            or not data.startswith(response, at, end)
+        ):
+            # Other members have such names, too, or come in another order.
+            str(data[start:end], "utf-8")
+            # The same bytes elsewhere in the row are as good.
+            return data.find(response, start, end)
+        if not self.is_ascii:
+            after = at + len(memoryview(response))
+            rest = data[start:before] + data[behind:at] + data[after:end]
+            str(rest, "utf-8")
+        return at
 
 
 class Reader:
@@ -180,6 +246,7 @@ class Reader:
         self._flags = flags
         self._totals = totals
         self._schemas = Schemas()
+        self._frames = Frames()
         self._first_ending = mine * ENDINGS_MAX
         self._known: dict[tuple[LineOutcome, str, bool], int] = {}
         self.endings: dict[int, Ending] = {}
@@ -190,29 +257,24 @@ class Reader:
     def read(self, rows: bytes, offset: int) -> bytes:
         """Return the records of these rows, which begin at this offset of the scratch file."""
         records: list[bytes] = []
+        some = _Rows(rows, offset, rows.isascii())
         view = memoryview(rows)
-        check = not rows.isascii()
         start, size = 0, len(rows)
         while start < size:
             end = rows.find(b"\n", start)
             if end < 0:
                 end = size
-            row = view[start:end]
-            record: bytes | None = None
             try:
-                if check:
-                    # msgspec does not look into what it skips.
-                    str(row, "utf-8")
-                found = _GOOD_ROW.decode(row)
-                record = self._good(found, rows, start, end, offset)
+                found = _GOOD_ROW.decode(view[start:end])
+                record = self._good(found, some, start, end)
             except UNDECODABLE:
                 # Not a good row; what it is instead is found out below.
                 record = None
-            records.append(record or self._doubtful(bytes(row), offset + start))
+            records.append(record or self._doubtful(rows[start:end], offset + start))
             start = end + 1
         return b"".join(records)
 
-    def _good(self, found: GoodRow, rows: bytes, start: int, end: int, offset: int) -> bytes | None:
+    def _good(self, found: GoodRow, rows: "_Rows", start: int, end: int) -> bytes | None:
         """Return the record of a row that is a good answer beyond doubt, and count it."""
         number = self._keys.line_number(found.key)
         if number is None or number not in self._numbers or found.status != "":
@@ -220,38 +282,34 @@ class Reader:
         if self._flags is not None and not self._was_sent(number):
             return None
         line = self._lines.line(number)
-        if echo_of(line) != found.request:
+        asks = self._frames.asks(line, found.request.contents)
+        if asks is None:
             return None
         time = processed_time(found.processed_time)
         judgement = judge_answer(found.response)
         if judgement is None or len(time) > _TIME_BYTES_MAX:
             return None
-        if may_ask(line):
+        if asks:
             judgement, _ = fitted(self._schemas, judgement, line, found.response)
-        usage = judgement.usage
         ending = self._known.get((judgement.outcome, judgement.code, judgement.is_retryable))
         if ending is None:
             ending = self._new_ending(judgement)
             if ending is None:
                 return None
-        response = bytes(found.response)
-        at = rows.rfind(_RESPONSE, start, end) + len(_RESPONSE)
-        if not rows.startswith(response, at, end):
-            # The same bytes elsewhere in the row are as good.
-            at = rows.find(response, start, end)
+        at = rows.response_at(found, start, end)
         self._totals.add(judgement)
+        usage = judgement.usage
         tokens = packed_tokens(usage.prompt_tokens, usage.candidates_tokens + usage.thoughts_tokens)
-        size, place = end - start, at - start
         # Unpacked from tuples it would take twice as long.
         return RECORD.pack(
             number,
             ANSWERED,
             len(time),
             ending,
-            size,
-            offset + start,
-            place,
-            len(response),
+            end - start,
+            rows.offset + start,
+            at - start,
+            len(memoryview(found.response)),
             tokens,
             time,
         )
@@ -309,24 +367,64 @@ def fitted(
     )
 
 
-def echo_of(line: bytes) -> Echo | None:
-    """Return the texts of a line that can be put into the output as it is, else None.
+class Frames:
+    """Compares what a row echoes with the caller's line.
 
-    Such a line has its own members first, spelled as we would spell them and none of them a name
-    that the output uses, then `request`, and nothing behind it. Nearly all lines are like that.
+    It parses neither the line nor, once more, the contents: if those of the row stand in the line,
+    byte for byte, only what is around them has to be a request, and that is mostly known.
     """
-    at = len(_REQUEST_FIRST)
-    if not line.startswith(_REQUEST_FIRST):
-        end = line.find(_REQUEST)
-        # If all before it is a whole object once it is closed, then it is no text that looks so.
-        own = line[:end] + b"}"
-        members = MEMBERS.decode(own)
-        if end < 0 or not OURS.isdisjoint(members) or ENCODER.encode(members) != own:
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[bytes, bytes], bool] = {}
+        """Whether requests with this around their contents may ask for JSON."""
+
+    def asks(self, line: bytes, contents: msgspec.Raw) -> bool | None:
+        """Return None if the echo or the line is not as expected, else whether to ask `fitted`.
+
+        A good line has its own members first, spelled as we would spell them and none of them a
+        name that the output uses, then `request`, and nothing behind it. Nearly all are like that.
+        """
+        plain = _PLAIN.match(line)
+        at = _request_at(line) if plain is None else plain.end()
+        if at is None or not line.endswith(b"}}"):
             return None
-        at = end + len(_REQUEST)
-    if line[at] != ord("{") or not line.endswith(b"}}"):
+        middle = line.find(_CONTENTS, at) + len(_CONTENTS)
+        if not line.startswith(contents, middle):
+            return self._spelled_otherwise(line, at, contents)
+        frame = line[at:middle], line[middle + len(memoryview(contents)) : -1]
+        known = self._known.get(frame)
+        return self._new(frame) if known is None else known
+
+    def _new(self, frame: tuple[bytes, bytes]) -> bool | None:
+        before, behind = frame
+        # Raises if that is no request; and it might be the contents of something in it.
+        if bytes(_ECHOED.decode(before + _STAND_IN + behind).contents) != _STAND_IN:
+            return None
+        asks = may_ask(before) or may_ask(behind)
+        if len(before) + len(behind) <= _FRAME_BYTES_MAX:
+            if len(self._known) == _FRAMES_MAX:
+                self._known.clear()
+            self._known[frame] = asks
+        return asks
+
+    def _spelled_otherwise(self, line: bytes, at: int, contents: msgspec.Raw) -> bool | None:
+        """Compare only texts, which is what a re-serialisation leaves as it is."""
+        # These contents are not the caller's, byte for byte.
+        str(contents, "utf-8")
+        ours = ECHO.decode(memoryview(line)[at:-1]).contents
+        return may_ask(line) if ours == _TEXTS.decode(contents) else None
+
+
+def _request_at(line: bytes) -> int | None:
+    """Return where the request of a line begins whose own members are not of the simplest kind."""
+    end = line.find(_REQUEST)
+    # If all before it is a whole object once it is closed, then it is no text that looks so.
+    own = line[:end] + b"}"
+    members = MEMBERS.decode(own)
+    at = end + len(_REQUEST)
+    if end < 0 or not OURS.isdisjoint(members) or ENCODER.encode(members) != own:
         return None
-    return ECHO.decode(memoryview(line)[at:-1])
+    return at if line[at : at + 1] == b"{" else None
 
 
 def processed_time(given: object) -> bytes:

@@ -133,6 +133,12 @@ class Shards:
         """Yield what is known of each line in order, as `RECORD` says it."""
         return RECORD.iter_unpack(self._records)
 
+    def stripes(self, lines: int) -> Iterator[tuple[int, bytes]]:
+        """Yield the same for so many lines at a time: the number of the first, their records."""
+        size = lines * RECORD.size
+        for at in range(0, len(self._records), size):
+            yield self._first + at // RECORD.size, bytes(self._records[at : at + size])
+
     def flag(self, number: int) -> int:
         """Return what is known of the line, as one of the flags of `rows`."""
         return self._records[self._place(number) + FLAG]
