@@ -4,7 +4,6 @@ Everything that waits or stamps takes a `Clock`, so that tests move time instead
 deterministic simulator can run the same step functions.
 """
 
-import asyncio
 import time
 from typing import Protocol
 
@@ -35,4 +34,6 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         """Return after `seconds`."""
-        await asyncio.sleep(seconds)
+        from asyncio import sleep  # noqa: PLC0415  # lazy: receiving processes have no loop
+
+        await sleep(seconds)

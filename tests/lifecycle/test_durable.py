@@ -252,9 +252,33 @@ async def test_nothing_is_pickled(machine: Machine) -> None:
     inputs = machine.rows("SELECT inputs FROM workflow_input")
     assert [msgspec.json.decode(row[0])["positionalArgs"] for row in inputs] == [[job.id, 0]] * 3
     outputs = machine.rows("SELECT output FROM operation_outputs WHERE output IS NOT NULL")
-    assert {msgspec.json.decode(row[0]) for row in outputs} <= {None, "run", "collect"}
+    assert {msgspec.json.decode(row[0]) for row in outputs} <= {"run", "collect", "nothing"}
     formats = machine.rows("SELECT DISTINCT serialization FROM workflow_status")
     assert formats == [("portable_json",)]
+
+
+async def test_what_an_older_version_recorded_is_gone_on_with(machine: Machine) -> None:
+    """It recorded each step with nothing, then what follows; that workflow ends its job, too."""
+    machine.provider.silent = True
+    await machine.boot()
+    job = await machine.accept()
+    await machine.until(machine.provider.asked)
+    await machine.halt()
+    run = workflow_id(Phase.RUN, job.id, 0)
+    machine.rows(
+        "INSERT INTO operation_outputs (workflow_uuid, function_id, function_name, output, "  # noqa: S608
+        f"serialization) VALUES ('{run}', 1, 'submit', 'null', 'portable_json') RETURNING 1"
+    )
+    machine.provider.silent = False
+    await machine.boot()
+    await machine.until(machine.jobs.ended)
+    assert (await machine.world.now(job)).state is JobState.SUCCEEDED
+    found = machine.rows(
+        "SELECT function_id, function_name FROM operation_outputs "  # noqa: S608  # ours
+        f"WHERE workflow_uuid = '{run}' ORDER BY function_id"
+    )
+    assert found == [(1, "submit"), (2, "wait"), (3, "following")]
+    assert len(machine.provider.posts) == 1
 
 
 async def test_the_version_never_changes(machine: Machine) -> None:

@@ -16,7 +16,7 @@ from tests.simulation.worker import Body, BodyClock, StoreDown
 
 from penstock.core.job import JobId, OrgId
 from penstock.lifecycle.accept import Phase, Stager
-from penstock.lifecycle.durable import STEPS, Engine, workflow_id
+from penstock.lifecycle.durable import NOTHING, STEPS, Engine, workflow_id
 from penstock.lifecycle.reap import Reaper
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ class Workflow(msgspec.Struct, kw_only=True):
     owner: str = ""
     claims: int = 0
     """How often somebody began to run it; the engine's fence."""
-    steps_done: int = 0
+    following: str = ""
+    """What the recorded step returned; empty until it is recorded."""
 
 
 class SimEngine:
@@ -121,7 +122,7 @@ class SimEngine:
         )
 
     async def run(self, name: str) -> None:
-        """Run a workflow from its first step that is not recorded."""
+        """Run a workflow, without its step if that is recorded."""
         workflow = self._world.workflows[name]
         if workflow.owner != self.executor_id or workflow.status != "PENDING":
             # Frozen between the claim and now, and somebody took over.
@@ -145,19 +146,19 @@ class SimEngine:
         return await Engine._until_it_answers(cast(Engine, self), work)
 
     async def _run(self, workflow: Workflow, claim: int) -> str:
-        steps = STEPS[workflow.phase]
-        for number in range(workflow.steps_done, len(steps)):
-            step = steps[number]
-            step = self._world.steps.get(step.__name__, step)
-            await Engine._step(cast(Engine, self), step.__name__, step, workflow.job_id)
+        if not workflow.following:
+            for each in STEPS[workflow.phase]:
+                step = self._world.steps.get(each.__name__, each)
+                await Engine._step(cast(Engine, self), each.__name__, step, workflow.job_id)
+            following = await Engine._following(cast(Engine, self), workflow.job_id)
             await self._body.point("before engine.record")
             if workflow.claims != claim or workflow.owner != self.executor_id:
                 self._world.reach("engine refused the step of a zombie")
                 return ""
-            workflow.steps_done = number + 1
+            workflow.following = following
             await self._body.point("after engine.record")
-        following = await Engine._following(cast(Engine, self), workflow.job_id)
-        if following is not None and following != workflow.phase.value:
+        following = workflow.following
+        if following not in {NOTHING, workflow.phase.value}:
             job = self._world.jobs.rows[workflow.job_id]
             await self.start(
                 Phase(following), workflow.job_id, workflow.run, job.org_id, job.priority

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import sqlite3
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -98,3 +99,24 @@ async def test_what_somebody_still_holds_is_closed_with_the_store(location: Loca
     assert [one for one in opened if is_open(one)] == []
     holder.cancel()
     await asyncio.gather(holder, return_exceptions=True)
+
+
+@pytest.mark.parametrize("location", ["sqlite"], indirect=True)
+async def test_only_what_cannot_have_to_wait_is_done_on_the_event_loop(store: Store) -> None:
+    """Statements of a write are; queries of readers are not, nor are those that may be long."""
+    engine = store._engine
+    opened = {
+        "write": engine.begin(),
+        "long write": engine.at_length().begin(),
+        "read": engine.for_reading().connect(),
+    }
+    here = {}
+    for name, opening in opened.items():
+        async with opening as connection:
+            driver = (await connection.get_raw_connection()).driver_connection
+            assert isinstance(driver, Closing)
+            # Whoever executes the statement answers it.
+            driver._conn.create_function("whose", 0, threading.get_ident)
+            found = await connection.execute(sa.select(sa.func.whose()))
+            here[name] = found.scalar_one() == threading.get_ident()
+    assert here == {"write": True, "long write": False, "read": False}

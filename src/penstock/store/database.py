@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from penstock.clock import SystemClock
 from penstock.errors import ConfigurationError, DatabaseUnavailable
 from penstock.fault import fault
-from penstock.store.closing import new_connection
+from penstock.store.closing import BEGIN_READING, BEGIN_WRITING, new_connection
 from penstock.store.leftovers import Leftovers
 from penstock.store.location import Location
 from penstock.store.postgres import open_for_migrations
@@ -115,8 +115,11 @@ def open_sqlite(path: Path, leftovers: Leftovers) -> AsyncEngine:
 
     @sa.event.listens_for(engine.sync_engine, "begin")
     def _on_begin(connection: sa.Connection) -> None:
-        readonly = connection.get_execution_options().get("penstock_readonly", False)
-        connection.exec_driver_sql("BEGIN" if readonly else "BEGIN IMMEDIATE")
+        options = connection.get_execution_options()
+        driver: Any = connection.connection.driver_connection
+        driver.is_brief = not options.get("penstock_at_length", False)
+        readonly = options.get("penstock_readonly", False)
+        connection.exec_driver_sql(BEGIN_READING if readonly else BEGIN_WRITING)
 
     return engine
 

@@ -221,7 +221,8 @@ class Deliveries:
         Nothing is written to a delivery that somebody else claimed meanwhile: it is his.
         """
         now = self._engine.time(at)
-        async with self._engine.begin() as connection:
+        # An endpoint that is disabled stops all that waits for it.
+        async with self._engine.at_length().begin() as connection:
             endpoint = (
                 await connection.execute(
                     tables.webhooks.update()

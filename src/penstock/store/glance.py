@@ -11,11 +11,14 @@ Only for queries that an index answers with one row: a longer one would hold eve
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 import sqlalchemy as sa
 
 from penstock.store.database import prepare_connection, sqlite_url
+
+NO_VALUES: Final[Mapping[str, object]] = MappingProxyType({})
 
 
 class Glance:
@@ -34,13 +37,15 @@ class Glance:
         # Opened at start-up, because opening may wait for a lock.
         self._engine.connect().close()
 
-    def row(self, query: sa.Select[Any]) -> Mapping[Any, Any] | None:
+    def row(
+        self, query: sa.Select[Any], values: Mapping[str, object] = NO_VALUES
+    ) -> Mapping[Any, Any] | None:
         """Return the row, or None if there is none.
 
         Raises SQLAlchemy's `OperationalError` at once if the file is locked or cannot be read.
         """
         with self._engine.connect() as connection:
-            return connection.execute(query).mappings().first()
+            return connection.execute(query, values).mappings().first()
 
     def close(self) -> None:
         """Close the connection."""

@@ -104,7 +104,7 @@ class Idempotency:
     async def prune(self, kept_seconds: float, at: float) -> int:
         """Remove the keys that were first used longer ago; return how many."""
         keys = tables.idempotency.c
-        async with self._engine.begin() as connection:
+        async with self._engine.at_length().begin() as connection:
             gone = await connection.execute(
                 tables.idempotency.delete().where(
                     keys.created_at < self._now(at) - kept_seconds,

@@ -5,7 +5,7 @@ it in its WHERE, so that a stale writer changes no row and is told so by `False`
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import sqlalchemy as sa
@@ -29,6 +29,10 @@ from penstock.store.shards import WAITS, Shards, cancel_shards, follow, lock_par
 from penstock.store.usage import add_bytes
 
 __all__ = ["Finish", "Jobs", "Kept", "OpenJob", "Page"]
+
+
+_OF_ID: Final = sa.select(tables.jobs).where(tables.jobs.c.id == sa.bindparam("job_id"))
+_OF_ORG: Final = _OF_ID.where(tables.jobs.c.org_id == sa.bindparam("org_id"), OURS)
 
 
 class OpenJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,10 +109,7 @@ class Jobs(Rounds, Shards):
 
     async def get(self, org_id: OrgId, job_id: str) -> Job | None:
         """Return the job if it is this tenant's; an absent and a foreign id look the same."""
-        query = sa.select(tables.jobs).where(
-            tables.jobs.c.id == job_id, tables.jobs.c.org_id == org_id, OURS
-        )
-        return await self._one(query)
+        return await self._one(_OF_ORG, job_id=job_id, org_id=org_id)
 
     async def page(self, org_id: OrgId, page: Page) -> list[Job]:
         """Return one page of a tenant's jobs, newest first."""
@@ -166,7 +167,7 @@ class Jobs(Rounds, Shards):
 
     async def load(self, job_id: str) -> Job | None:
         """Return the job whoever owns it; for the lifecycle only."""
-        return await self._one(sa.select(tables.jobs).where(tables.jobs.c.id == job_id))
+        return await self._one(_OF_ID, job_id=job_id)
 
     async def linked(self, job_id: str) -> Job | None:
         """Return the job of a signed download, unless its organisation is suspended."""
@@ -458,8 +459,8 @@ class Jobs(Rounds, Shards):
 
     # -- shared ---------------------------------------------------------------------------------
 
-    async def _one(self, query: sa.Select[Any]) -> Job | None:
-        row = await self._reader.row(query)
+    async def _one(self, query: sa.Select[Any], **values: str) -> Job | None:
+        row = await self._reader.row(query, **values)
         return None if row is None else job_of(row)
 
 

@@ -5,21 +5,24 @@ knows no more of: a server's own time limits do it, and its end. Postgres would 
 each, and the driver of SQLite a thread that answers a loop which is gone.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakSet
 
-import psycopg
-
 from penstock.store.closing import Closing
+
+if TYPE_CHECKING:
+    import psycopg  # not where the database is SQLite
+
+Opened: TypeAlias = "Closing | psycopg.AsyncConnection[Any]"
 
 
 class Leftovers:
     """Knows each connection that an engine opened, for as long as there is one."""
 
     def __init__(self) -> None:
-        self._opened: WeakSet[Closing | psycopg.AsyncConnection[Any]] = WeakSet()
+        self._opened: WeakSet[Opened] = WeakSet()
 
-    def add(self, connection: Closing | psycopg.AsyncConnection[Any]) -> None:
+    def add(self, connection: Opened) -> None:
         """Remember one that is being opened."""
         self._opened.add(connection)
 

@@ -158,7 +158,8 @@ class Webhooks:
         self, actor: Actor, webhook_id: str
     ) -> AsyncIterator[tuple[AsyncConnection, Webhook | None]]:
         """Open a transaction in which nobody else of the organisation changes anything."""
-        async with self._engine.begin() as connection:
+        # Deliveries without number may wait for an endpoint that is removed or enabled again.
+        async with self._engine.at_length().begin() as connection:
             await lock_org(connection, actor.org_id)
             mine = sa.select(tables.webhooks).where(_endpoints.id == webhook_id)
             # Its deliveries' results lock it before they lock themselves; so does every change.
