@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.fake_clock import FakeClock
 
 from penstock.api.auth import Authenticator
@@ -41,6 +45,17 @@ def test_keys_never_change() -> None:
     """Stored digests depend on the derivation, so an upgrade may not change it."""
     keyring = Keyring(Secret(MASTER))
     assert {purpose: keyring.key(purpose).hex() for purpose in Purpose} == KNOWN_HEX
+
+
+@given(st.text(st.characters(codec="utf-8"), min_size=SECRET_CHARS_MIN), st.sampled_from(Purpose))
+def test_keys_are_derived_by_hkdf(master: str, purpose: Purpose) -> None:
+    """Our two lines are RFC 5869: another implementation derives the same keys."""
+    reference = HKDF(algorithm=SHA256(), length=32, salt=None, info=purpose.encode())
+    try:
+        keyring = Keyring(Secret(master))
+    except ConfigurationError:
+        return
+    assert keyring.key(purpose) == reference.derive(master.encode())
 
 
 def test_another_secret_gives_other_keys() -> None:

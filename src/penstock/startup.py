@@ -15,6 +15,7 @@ from penstock.api.hosts import PORT_MAX, KnownAs, name_of
 from penstock.errors import ConfigurationError
 from penstock.settings import EMULATOR_TOKEN, Secret, Settings
 
+GOOGLE: Final = "gs://"
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 WILDCARDS: Final = frozenset({"0.0.0.0", "::", ""})
 _HTTP: Final = frozenset({"http", "https"})
@@ -68,6 +69,15 @@ def known_as(settings: Settings) -> KnownAs:
         names=frozenset(name for name in names if name is not None),
         is_https=public.scheme == "https",
     )
+
+
+def needs_google(settings: Settings) -> bool:
+    """Return whether tokens for Google have to be asked for."""
+    if settings.vertex.access_token:
+        return False
+    sources = [settings.blobs_url, *settings.sources_allowed]
+    # An API whose files lie elsewhere never asks Google for anything.
+    return settings.works or any(source.startswith(GOOGLE) for source in sources)
 
 
 def secret_values(settings: Settings) -> set[str]:

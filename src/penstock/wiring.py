@@ -61,11 +61,11 @@ from penstock.lifecycle.ports import CancelWatch, Ports
 from penstock.lifecycle.prune import keep_keys_pruned, keep_pruned, prune_orphans
 from penstock.lifecycle.turns import Slots
 from penstock.lifecycle.watchdog import Watchdog
-from penstock.providers.credentials import FixedToken, GoogleToken
+from penstock.providers.fixed_token import FixedToken
 from penstock.providers.vertex import TIMEOUT_SECONDS, Token, Vertex
 from penstock.receive.receiver import Receiver
 from penstock.settings import Settings, catalogue
-from penstock.startup import LOOPBACK, known_as, setting_faults
+from penstock.startup import GOOGLE, LOOPBACK, known_as, needs_google, setting_faults
 from penstock.store.history import Pasts
 from penstock.store.location import Location, location_of
 from penstock.store.store import Store, engine_database
@@ -78,7 +78,6 @@ DEFAULT_ORG: Final = OrgId("default")
 DEFAULT_USER: Final = "owner"
 ALIAS_ID: Final = "dev-key"
 
-GOOGLE: Final = "gs://"
 ONE_FOR_ALL: Final = "Keys and links of one process must hold for the others."
 
 
@@ -499,11 +498,6 @@ def _variable(name: str) -> str:
     return "PENSTOCK_" + name.upper().replace(".", "_")
 
 
-def pulls_from_google(settings: Settings) -> bool:
-    """Return whether `input_uri` may name objects of Cloud Storage."""
-    return any(source.startswith(GOOGLE) for source in settings.sources_allowed)
-
-
 def _blobs_place(settings: Settings) -> None:
     if settings.blobs_url:
         place_of(settings.blobs_url)
@@ -545,7 +539,8 @@ def token_of(settings: Settings) -> Token:
     """Return where tokens for Google come from."""
     if settings.vertex.access_token:
         return FixedToken(settings.vertex.access_token.reveal())
-    if settings.works or settings.blobs_url.startswith(GOOGLE) or pulls_from_google(settings):
-        return GoogleToken(settings.vertex.credentials_file)
-    # An API whose files lie elsewhere never asks Google for anything.
-    return FixedToken("")
+    if not needs_google(settings):
+        return FixedToken("")
+    from penstock.providers.credentials import GoogleToken  # noqa: PLC0415  # lazy: 10 MB
+
+    return GoogleToken(settings.vertex.credentials_file)

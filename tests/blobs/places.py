@@ -14,7 +14,7 @@ from penstock.blobs.part import Part
 from penstock.blobs.spool import Spool
 from penstock.blobs.store import Blobs
 from penstock.clock import SystemClock
-from penstock.providers.credentials import FixedToken
+from penstock.providers.fixed_token import FixedToken
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from penstock.blobs.bucket import Bucket, Stat
 from penstock.blobs.objects import PART_BYTES
 from penstock.clock import SystemClock
 from penstock.errors import BlobCorrupt, BlobMissing, ProviderRefused, ProviderUnreachable
-from penstock.providers.credentials import FixedToken
+from penstock.providers.fixed_token import FixedToken
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from penstock.blobs.sealed import SealedByUs
 from penstock.blobs.spool import Spool
 from penstock.clock import SystemClock
 from penstock.errors import BlobsUnavailable, ConfigurationError
-from penstock.providers.credentials import FixedToken
+from penstock.providers.fixed_token import FixedToken
 
 ACCOUNT = "AZURE_STORAGE_ACCOUNT_NAME"
 KEY = "AZURE_STORAGE_ACCOUNT_KEY"

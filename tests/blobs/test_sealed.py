@@ -38,7 +38,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def objects_at(url: str, kind: Callable[..., Objects] = Objects) -> Objects:
     """The bucket at an address."""
-    return kind(_s3(BUCKET, url, {"allow_http": True}), "S3", "s3://penstock")
+    return kind(lambda: _s3(BUCKET, url, {"allow_http": True}), "S3", "s3://penstock")
 
 
 def file_of(tmp_path: Path, data: bytes) -> Path:

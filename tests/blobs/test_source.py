@@ -21,7 +21,7 @@ from penstock.blobs.source_uri import AllowList
 from penstock.clock import SystemClock
 from penstock.core.limits import Limits
 from penstock.errors import Forbidden, InvalidRequest, SourceRefused, SourceUnavailable
-from penstock.providers.credentials import FixedToken
+from penstock.providers.fixed_token import FixedToken
 
 DATA = bytes(range(250)) * 20_000
 

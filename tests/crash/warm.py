@@ -11,6 +11,7 @@ from penstock.cli.main import run
 
 _MODULES: Final = (
     "penstock.cli.serve",
+    "penstock.cli.serving",
     "penstock.cli.keys",
     "penstock.cli.emulator",
     "penstock.receive.worker",

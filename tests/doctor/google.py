@@ -15,7 +15,7 @@ from tests.wire import Answer
 from penstock.blobs.bucket import Bucket
 from penstock.doctor.google import Google
 from penstock.doctor.lab import Lab, Pace
-from penstock.providers.credentials import FixedToken
+from penstock.providers.fixed_token import FixedToken
 from penstock.providers.vertex import Vertex
 from penstock.settings import EMULATOR_TOKEN, Secret, VertexSettings
 

@@ -16,7 +16,8 @@ from tests.emulator.driver import Emulator, fresh_emulator
 from tests.wire import closed_port, wire
 
 from penstock.errors import ConfigurationError, ProviderUnreachable
-from penstock.providers.credentials import SCOPE, FixedToken, GoogleToken
+from penstock.providers.credentials import SCOPE, GoogleToken
+from penstock.providers.fixed_token import FixedToken
 
 MakeFile = Callable[[str], Path]
 

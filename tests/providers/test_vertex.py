@@ -9,7 +9,7 @@ from tests.emulator.driver import Emulator, fresh_emulator, jsonl, line
 from tests.wire import closed_port, cutting, wire
 
 from penstock.errors import ProviderRefused, ProviderUnclear, ProviderUnreachable
-from penstock.providers.credentials import FixedToken
+from penstock.providers.fixed_token import FixedToken
 from penstock.providers.provider import ENDED, ENDED_WITH_OUTPUT, NOT_ENDED, NewBatch
 from penstock.providers.vertex import PAGE_SIZE, PAGES_MAX, Vertex, api_host
 

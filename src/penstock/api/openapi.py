@@ -1,5 +1,6 @@
 """The API as OpenAPI 3.1, with the models and limits of this very server."""
 
+from functools import cached_property
 from typing import Final
 
 from starlette.requests import Request
@@ -52,8 +53,16 @@ class Reference:
     """`/openapi.json`, `/docs` and its style sheet."""
 
     def __init__(self, door: JobDoor) -> None:
-        self._document = document(door)
-        self._page = page(self._document)
+        self._door = door
+
+    # Made when somebody asks, which takes a few milliseconds; most servers are never asked.
+    @cached_property
+    def _document(self) -> Json:
+        return document(self._door)
+
+    @cached_property
+    def _page(self) -> str:
+        return page(self._document)
 
     def routes(self) -> list[Route]:
         """Return the routes; none needs a key, for none tells anything of a tenant."""

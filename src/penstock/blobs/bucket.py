@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import httpx2
 import msgspec
-from obstore.store import GCSStore
+import obstore.store
 
 from penstock.blobs.objects import REQUEST_TIMEOUT, RETRY, Objects, Sum, Summer
 from penstock.clock import Clock
@@ -72,18 +72,20 @@ class Bucket:
             expires_at = datetime.fromtimestamp(clock.now(), UTC) + TOKEN_KEPT
             return {"token": self._fresh_token, "expires_at": expires_at}
 
-        # `skip_signature` would only cover reads and send writes to the metadata server.
-        store = GCSStore(
-            bucket,
-            config={"base_url": self._url},
-            client_options={
-                "allow_http": self._url.startswith("http://"),
-                "timeout": REQUEST_TIMEOUT,
-            },
-            retry_config=RETRY,
-            credential_provider=credential,  # type: ignore[arg-type]  # obstore wants a TypedDict
-        )
-        self.objects = Objects(store, "Cloud Storage", f"gs://{bucket}", self._renew)
+        def opened() -> "obstore.store.GCSStore":
+            # `skip_signature` would only cover reads and send writes to the metadata server.
+            return obstore.store.GCSStore(
+                bucket,
+                config={"base_url": self._url},
+                client_options={
+                    "allow_http": self._url.startswith("http://"),
+                    "timeout": REQUEST_TIMEOUT,
+                },
+                retry_config=RETRY,
+                credential_provider=credential,  # type: ignore[arg-type]  # obstore wants a TypedDict
+            )
+
+        self.objects = Objects(opened, "Cloud Storage", f"gs://{bucket}", self._renew)
 
     def uri(self, name: str) -> str:
         """Return the `gs://` address of an object or prefix."""

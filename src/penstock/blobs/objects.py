@@ -14,18 +14,20 @@ from collections.abc import (
     Sequence,
 )
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import google_crc32c
 import msgspec
 import obstore
-from obstore.exceptions import BaseError
-from obstore.store import AzureStore, GCSStore, S3Store
+import obstore.exceptions
 
 from penstock.errors import BlobMissing, ProviderUnreachable
 
 if TYPE_CHECKING:
-    from obstore.store import RetryConfig  # not there at run time
+    from obstore.store import AzureStore, GCSStore, RetryConfig, S3Store
+
+    AnyStore = GCSStore | S3Store | AzureStore
 
 PART_BYTES: Final = 8 * 1024 * 1024
 """One part of a multipart upload; the services want at least 5 MiB and at most 10,000 parts."""
@@ -37,9 +39,6 @@ READ_BYTES: Final = 1024 * 1024
 
 CRC32C: Final = "crc32c"
 """The name under which an object carries our own checksum, where the service states none."""
-
-AnyStore = GCSStore | S3Store | AzureStore
-
 
 RETRY: Final["RetryConfig"] = {"max_retries": 3, "retry_timeout": timedelta(seconds=10)}
 """The lifecycle tries again by itself and shows why; long retries below it would hide that."""
@@ -89,16 +88,23 @@ class Objects:
 
     def __init__(
         self,
-        store: AnyStore,
+        open_store: Callable[[], "AnyStore"],
         service: str,
         root: str,
         renew: Callable[[], Awaitable[None]] = _nothing,
     ) -> None:
-        """`service` and `root` (`gs://bucket`) are for messages; `renew` runs before each call."""
-        self._store = store
+        """`open_store` is called once, at the first use, because only then its library is loaded.
+
+        `service` and `root` (`gs://bucket`) are for messages; `renew` runs before each call.
+        """
+        self._open_store = open_store
         self._service = service
         self._root = root
         self._renew = renew
+
+    @cached_property
+    def _store(self) -> "AnyStore":
+        return self._open_store()
 
     def uri(self, name: str) -> str:
         """Return the address of an object or prefix."""
@@ -125,7 +131,7 @@ class Objects:
                     await self._renew()
                     summer.add(block)
                     await writer.write(block)
-        except (BaseError, OSError) as error:
+        except (obstore.exceptions.BaseError, OSError) as error:
             # Closing obstore's writer raises bare OSErrors for whatever the service answered. Those
             # of this machine, from reading the blocks, have an errno and are another matter.
             if isinstance(error, OSError) and error.errno is not None:
@@ -141,7 +147,7 @@ class Objects:
             return (await obstore.head_async(self._store, name))["size"]
         except FileNotFoundError as error:
             raise self._missing(name) from error
-        except BaseError as error:
+        except obstore.exceptions.BaseError as error:
             raise self._unreachable(error, f"look at {self.uri(name)}") from error
 
     async def read(
@@ -168,7 +174,7 @@ class Objects:
                 yield bytes(chunk)
         except FileNotFoundError as error:
             raise self._missing(name) from error
-        except BaseError as error:
+        except obstore.exceptions.BaseError as error:
             raise self._unreachable(error, f"read {self.uri(name)}") from error
 
     async def pieces(self, name: str, parts: Sequence[range]) -> list[bytes]:
@@ -185,7 +191,7 @@ class Objects:
             )
         except FileNotFoundError as error:
             raise self._missing(name) from error
-        except BaseError as error:
+        except obstore.exceptions.BaseError as error:
             raise self._unreachable(error, f"read {self.uri(name)}") from error
         return [bytes(piece) for piece in found]
 
@@ -199,7 +205,7 @@ class Objects:
                     Entry(name=one["path"], modified_at=_seconds(one["last_modified"]))
                     for one in batch
                 ]
-        except BaseError as error:
+        except obstore.exceptions.BaseError as error:
             raise self._unreachable(error, f"list {self.uri(prefix)}") from error
 
     async def copy(self, source: str, target: str) -> None:
@@ -209,7 +215,7 @@ class Objects:
             await obstore.copy_async(self._store, source, target)
         except FileNotFoundError as error:
             raise self._missing(source) from error
-        except BaseError as error:
+        except obstore.exceptions.BaseError as error:
             raise self._unreachable(error, f"copy {self.uri(source)}") from error
 
     async def delete(self, name: str) -> None:
@@ -219,7 +225,7 @@ class Objects:
             await obstore.delete_async(self._store, name)
         except FileNotFoundError:
             return
-        except BaseError as error:
+        except obstore.exceptions.BaseError as error:
             raise self._unreachable(error, f"delete {self.uri(name)}") from error
 
     def _missing(self, name: str) -> BlobMissing:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 import httpx2
 import msgspec
-from obstore.exceptions import BaseError
-from obstore.store import AzureStore, S3Store
+import obstore.exceptions
+import obstore.store
 
 from penstock.blobs.bucket import Bucket, TokenSource
 from penstock.blobs.local import LocalBlobs
@@ -86,25 +86,29 @@ def _sealed(place: Place, access: Access) -> Sealed:
             if place.scheme == "s3"
             else _azure(place, endpoint, client)
         )
-    except BaseError as error:
+    except obstore.exceptions.BaseError as error:
         raise ConfigurationError(
             f"blobs_url names {place.scheme}://{place.bucket}, which cannot be used: "
             f"{first_line(error)}",
             hint="docs/object-storage.md says which variables the service's client reads.",
         ) from error
     service = "S3" if place.scheme == "s3" else "Azure Blob Storage"
-    objects = Objects(store, service, f"{place.scheme}://{place.bucket}")
+    objects = Objects(lambda: store, service, f"{place.scheme}://{place.bucket}")
     return SealedByUs(objects, reads_back=place.scheme == "az")
 
 
-def _s3(place: Place, endpoint: str, client: "ClientConfig") -> S3Store:
+def _s3(place: Place, endpoint: str, client: "ClientConfig") -> "obstore.store.S3Store":
     # S3 compares each part with its SHA-256 before it stores it.
     config: S3Config = {"checksum_algorithm": "SHA256"}
     if endpoint:
         config["endpoint"] = endpoint
-    return S3Store(place.bucket, config=config, client_options=client, retry_config=RETRY)
+    return obstore.store.S3Store(
+        place.bucket, config=config, client_options=client, retry_config=RETRY
+    )
 
 
-def _azure(place: Place, endpoint: str, client: "ClientConfig") -> AzureStore:
+def _azure(place: Place, endpoint: str, client: "ClientConfig") -> "obstore.store.AzureStore":
     config: AzureConfig = {"endpoint": endpoint} if endpoint else {}
-    return AzureStore(place.bucket, config=config, client_options=client, retry_config=RETRY)
+    return obstore.store.AzureStore(
+        place.bucket, config=config, client_options=client, retry_config=RETRY
+    )

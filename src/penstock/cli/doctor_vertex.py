@@ -33,7 +33,8 @@ from penstock.doctor.check import (
 from penstock.doctor.google import Google
 from penstock.doctor.lab import Lab, Pace
 from penstock.errors import ConfigurationError
-from penstock.providers.credentials import FixedToken, GoogleToken
+from penstock.providers.credentials import GoogleToken
+from penstock.providers.fixed_token import FixedToken
 from penstock.providers.vertex import TIMEOUT_SECONDS, Vertex
 from penstock.settings import Settings, catalogue
 

@@ -1,18 +1,25 @@
 """`penstock serve`: API and lifecycle in one process, or one of the two."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
 from penstock.cli.command import command
-from penstock.cli.running import run
+from penstock.late import (
+    CIPHERS,
+    ENGINE_FILE,
+    OBJECT_STORAGE,
+    ORM,
+    POSTGRES,
+    SCHEMAS,
+    leave_out,
+    put_off,
+)
 from penstock.settings import Settings, build, emulator_values, read
-from penstock.startup import secret_values
-from penstock.store.location import location_of
-from penstock.telemetry.log import configure
-from penstock.wiring import Server, check
+from penstock.startup import needs_google
 
 
 @command()
@@ -47,29 +54,23 @@ def serve(config: Path | None, emulator: str | None, *, only_check: bool, **give
         values["vertex"] = {**values.get("vertex", {}), **emulator_values(emulator)}
     values |= {name: value for name, value in given.items() if value is not None}
     settings = build(values)
-    check(settings)
+    leave_out(ORM)
+    put_off(unneeded(settings))
+    from penstock.cli import serving  # noqa: PLC0415  # lazy: loads what these settings need
+
     if only_check:
-        click.echo(f"ok: {_described(settings)}")
-        return
-    configure(settings.log_level.upper(), secret_values(settings))
-    server = Server(settings)
-
-    async def announce(url: str) -> None:
-        key = await server.first_key()
-        click.echo(f"url: {url}")
-        if key is not None:
-            click.echo(f"key: {key}")
-            click.echo("This first key is shown once; only its hash is stored.", err=True)
-
-    if not run(server, announce):
+        click.echo(f"ok: {serving.described(settings)}")
+    elif not serving.served(settings):
         raise click.exceptions.Exit(1)
 
 
-def _described(settings: Settings) -> str:
-    vertex = settings.vertex
-    return (
-        f"role {settings.role}, project {vertex.project or 'none'}, "
-        f"bucket {vertex.bucket or 'none'}, database {location_of(settings)}, "
-        f"inputs and outputs in {settings.blobs_url or settings.data_dir}, "
-        f"working in {settings.data_dir}, listening on {settings.host}:{settings.port}"
-    )
+def unneeded(settings: Settings) -> Iterator[str]:
+    """Yield what a server with these settings may never need."""
+    yield from ENGINE_FILE
+    yield from OBJECT_STORAGE
+    yield from SCHEMAS
+    if not settings.database_url:
+        yield from POSTGRES
+    if not needs_google(settings):
+        # Google's credentials are made of it.
+        yield from CIPHERS

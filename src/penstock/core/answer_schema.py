@@ -12,14 +12,8 @@ where the work would be too much, the answer stays what it was.
 import re
 from typing import Any, Final
 
+import jsonschema_rs
 import msgspec
-from jsonschema_rs import (
-    ReferencingError,
-    RegexOptions,
-    ValidationError,
-    Validator,
-    validator_for,
-)
 
 from penstock.core.schema_dialect import NotJudged, Weight, to_json_schema
 
@@ -106,7 +100,7 @@ class _Asked(msgspec.Struct, frozen=True):
 class _Judge(msgspec.Struct, frozen=True):
     """A compiled schema."""
 
-    validator: Validator
+    validator: "jsonschema_rs.Validator"
     nodes: int
     is_recursive: bool
 
@@ -223,15 +217,21 @@ def _compiled(asked: _Asked) -> _Judge | None:
         given = _ANY.decode(asked.schema)
         schema = to_json_schema(given) if asked.is_google else given
         weight = Weight(schema)
-        validator = validator_for(
+        validator = jsonschema_rs.validator_for(
             schema,
             validate_formats=False,
             offline=True,
-            pattern_options=RegexOptions(
+            pattern_options=jsonschema_rs.RegexOptions(
                 size_limit=REGEX_BYTES_MAX, dfa_size_limit=REGEX_BYTES_MAX
             ),
         )
-    except (*_UNDECODABLE, NotJudged, ValidationError, ReferencingError, ValueError):
+    except (
+        *_UNDECODABLE,
+        NotJudged,
+        jsonschema_rs.ValidationError,
+        jsonschema_rs.ReferencingError,
+        ValueError,
+    ):
         return None
     return _Judge(validator, weight.nodes, weight.is_recursive)
 
@@ -243,7 +243,7 @@ def _where(judge: _Judge, value: object) -> str:
     if not judge.is_recursive:
         try:
             judge.validator.validate(value)
-        except ValidationError as error:
+        except jsonschema_rs.ValidationError as error:
             steps = [_printable(str(step))[:_STEP_CHARACTERS] for step in error.instance_path]
             place = "/" + "/".join(steps)
             where = f": rule `{error.kind.name}` at {place[:PATH_CHARACTERS]}"

@@ -1,4 +1,4 @@
-"""Bearer tokens for Google: default credentials, a service-account file, or a given token."""
+"""Bearer tokens for Google: default credentials, or a service-account file."""
 
 import asyncio
 from collections.abc import Mapping
@@ -123,24 +123,3 @@ class GoogleToken:
                 except _UNUSABLE as error:
                     raise ProviderUnreachable(f"Google gave no token: {error}") from error
             return str(self._credentials.token)
-
-
-class FixedToken:
-    """A token source for emulators and for tokens made elsewhere."""
-
-    def __init__(self, token: str) -> None:
-        self._token = token
-
-    @property
-    def quota_project(self) -> None:
-        """A fixed token has no quota project."""
-        return
-
-    @property
-    def described(self) -> str:
-        """What it is, and not its text."""
-        return "a token made elsewhere (vertex.access_token)"
-
-    async def __call__(self) -> str:
-        """Return the token."""
-        return self._token

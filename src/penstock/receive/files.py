@@ -1,7 +1,7 @@
 """The files of one upload, hashed and written by a thread of their own.
 
 Hashing and writing let go of Python's lock, so they cost the thread that checks the lines nothing
-but the wait when the disk is slower. One thread and a megabyte at a time: smaller pieces or a
+but the wait when the disk is slower. One thread and half a megabyte at a time: smaller pieces or a
 second thread lose more to handing the lock over than they win.
 """
 
@@ -14,15 +14,15 @@ from typing import Final, Self
 
 from penstock.blobs.part import Part
 
-PIECE_BYTES: Final = 1_048_576
+PIECE_BYTES: Final = 524_288
 """Written at once."""
 
 SYNC_BYTES: Final = 16 * 1024 * 1024
 """Written before the disk is asked to hold it. Whoever syncs anything else meanwhile, such as the
 database, waits for what this file has in the page cache; so it must never be much."""
 
-AHEAD: Final = 4
-"""Pieces that may wait for the disk."""
+AHEAD: Final = 2
+"""Pieces that may wait for the disk. More are memory of each upload, and make none faster."""
 
 
 class Files:

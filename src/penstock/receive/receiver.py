@@ -27,6 +27,12 @@ from penstock.receive.wire import LENGTH, Order, packed, read_reply
 END_SECONDS: Final = 5.0
 """How long a process may take to end before it is killed."""
 
+_PROGRAM: Final = (
+    "from penstock.late import BACKPORTS, MULTIPART, do_without, put_off; "
+    "do_without(BACKPORTS); put_off(MULTIPART); "
+    "from penstock.receive.worker import main; main()"
+)
+
 # Buffers of a megabyte are given back to the system at every free by default, and come back as page
 # faults; the process keeps them. Two arenas, because each thread more would keep one of its own.
 _ALLOCATOR: Final = {
@@ -56,7 +62,7 @@ class Process:
         with theirs:
             self._child = subprocess.Popen(  # noqa: S603  # our own module
                 # `-P`: what lies in the working directory is not ours to import.
-                [sys.executable, "-P", "-m", "penstock.receive.worker", str(theirs.fileno())],
+                [sys.executable, "-P", "-c", _PROGRAM, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 env=_environment(),

@@ -1,4 +1,4 @@
-"""A receiving process: `python -m penstock.receive.worker FD`.
+"""A receiving process; its argument is FD.
 
 `FD` is a socket on which the server sends, with one byte each, the socket of an upload and, if the
 body comes from there, that of its client. Every upload has a thread. The process holds no state and
