@@ -167,6 +167,27 @@ async def test_a_bomb_stores_nothing(
     assert await nothing_stored(api, tmp_path)
 
 
+@pytest.mark.slow
+@every_encoding
+@every_door
+async def test_a_byte_too_many_stores_nothing(
+    acme: httpx2.AsyncClient,
+    api: Api,
+    tmp_path: Path,
+    door: Callable[[str], tuple[str, bytes]],
+    encoding: str | None,
+) -> None:
+    """What compresses too little to be a bomb is refused by its decoded size, to the byte."""
+    line = '{"request":{"contents":[{"parts":[{"text":"%s"}]}]}}\n'
+    noise = [hashlib.shake_256(b"%d" % number).hexdigest(4_096) for number in range(400)]
+    data = "".join(line % text for text in noise)[: LIMITS.job_bytes_max].rpartition("\n")[0] + "\n"
+    exact = data + "\n" * (LIMITS.job_bytes_max - len(data))
+    answer = await send(acme, door(exact + "\n"), encoding)
+    assert (answer.status_code, answer.json()["code"]) == (413, "input_too_large")
+    assert await nothing_stored(api, tmp_path)
+    assert (await send(acme, door(exact), encoding)).status_code == 200
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "zstd"])
 @every_door
 async def test_a_cut_stream_stores_nothing(

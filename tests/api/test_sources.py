@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from backports import zstd
 from tests.api.driver import BASE, TLS, Api, files, job_ids, lines, no_bucket, permit
 from tests.blobs.file_server import Answer, file_server, ok
 from tests.fake_clock import FakeClock
@@ -218,16 +219,30 @@ async def test_a_cut_source_stores_nothing(pulling: Make) -> None:
         (b"{", (), 2_000, 413, "input_too_large"),
         (b"no gzip", ("Content-Encoding: gzip",), None, 400, "invalid_encoding"),
         (b"x", ("Content-Encoding: br",), None, 415, "unsupported_media_type"),
+        (gzip.compress(b"{" * 2_000), ("Content-Encoding: gzip",), None, 413, "input_too_large"),
+        (zstd.compress(b"{" * 2_000), ("Content-Encoding: zstd",), None, 413, "input_too_large"),
+        (gzip.compress(b"{}")[:-4], ("Content-Encoding: gzip",), None, 400, "truncated_body"),
     ],
 )
 async def test_a_bad_source_is_refused_like_a_bad_body(
     pulling: Make, body: bytes, headers: Iterable[str], length: int, status: int, code: str
 ) -> None:
-    """Empty, too large by its stated length, or not of its encoding."""
+    """Empty, too large by its stated or its decoded length, cut, or not of its encoding."""
     pair = await pulling(always(body, *headers, length=length), Limits(job_bytes_max=1_000))
     answer = await pair.submit({"input_uri": pair.url + "a"})
     assert answer.status_code == status
     assert answer.json()["code"] == code
+    assert await pair.is_clean()
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+async def test_a_bomb_at_an_address_stores_nothing(pulling: Make, encoding: str) -> None:
+    """The ratio of what is pulled is judged as that of a body."""
+    blanks = b" " * 4_000_000
+    packed = gzip.compress(blanks) if encoding == "gzip" else zstd.compress(blanks)
+    pair = await pulling(always(packed, f"Content-Encoding: {encoding}"))
+    answer = await pair.submit({"input_uri": pair.url + "a"})
+    assert (answer.status_code, answer.json()["code"]) == (413, "compression_bomb")
     assert await pair.is_clean()
 
 

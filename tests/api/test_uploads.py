@@ -1,6 +1,7 @@
 """A submission in pieces: every step and every refusal, on the application itself."""
 
 import asyncio
+import base64
 import gzip
 import json
 import threading
@@ -10,6 +11,7 @@ from pathlib import Path
 import httpx2
 import msgspec
 import pytest
+from backports import zstd
 from tests.api.driver import BASE, Api, Scripted, files, job_ids, lines, submission
 from tests.fake_clock import FakeClock
 
@@ -25,6 +27,8 @@ URL = f"{BASE}/uploads"
 LIMITS = Limits(job_bytes_max=3_000_000, uploads_open_max=3, upload_seconds_max=600)
 GOOD = lines(5).encode()
 BAD = b'{"request": {"contents": []}}\n{"x": 1}\n'
+BOMB = GOOD + b" " * 2_900_000
+PACKERS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "zstd": zstd.compress}
 JSONL = "application/jsonl"
 PROBLEMS = "https://iana.org/assignments/http-problem-types#"
 Client = httpx2.AsyncClient
@@ -125,7 +129,7 @@ async def test_both_bases_know_the_upload(acme: Client) -> None:
     assert await offset_of(acme, where.replace(short, URL)) == 0
 
 
-@pytest.mark.parametrize("kind", ["json", "base64", "form", "gzip"])
+@pytest.mark.parametrize("kind", ["json", "base64", "raw", "form", "gzip", "zstd"])
 async def test_every_form_of_a_body_can_come_in_pieces(
     acme: Client, spool: Spool, kind: str
 ) -> None:
@@ -136,11 +140,12 @@ async def test_every_form_of_a_body_can_come_in_pieces(
         type_ = "multipart/form-data; boundary=cut"
         head = b'--cut\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
         body = head + GOOD + b"\r\n--cut--\r\n"
-    elif kind == "gzip":
-        body, type_, more = gzip.compress(GOOD), JSONL, {"Content-Encoding": "gzip"}
+    elif kind in PACKERS:
+        body, type_, more = PACKERS[kind](GOOD), JSONL, {"Content-Encoding": kind}
     elif kind == "base64":
-        body, more = GOOD, {"X-Penstock-Model": "gemini-3-pro-preview"}
-        type_ = JSONL
+        body = json.dumps(submission(base64.b64encode(GOOD).decode())).encode()
+    elif kind == "raw":
+        body, type_, more = GOOD, JSONL, {"X-Penstock-Model": "gemini-3-pro-preview"}
     where = await begun(acme, kind=type_, **more)
     for start in range(0, len(body), 97):
         assert (await piece(acme, where, start, body[start : start + 97])).status_code == 204
@@ -149,6 +154,25 @@ async def test_every_form_of_a_body_can_come_in_pieces(
     assert spool.path(done.json()["request_id"], INPUT).read_bytes() == GOOD
     if "X-Penstock-Model" in more:
         assert done.json()["payload"]["model"] == "gemini-3-pro-preview"
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd"])
+@pytest.mark.parametrize(
+    ("becomes", "cut", "status", "code"),
+    [(BOMB, 0, 413, "compression_bomb"), (GOOD, 4, 400, "truncated_body")],
+)
+async def test_a_bad_stream_in_pieces_is_refused(
+    acme: Client, tmp_path: Path, kind: str, becomes: bytes, cut: int, status: int, code: str
+) -> None:
+    """A bomb, and a stream without its end, are refused at the finish, and nothing stays."""
+    body = PACKERS[kind](becomes)
+    body = body[: len(body) - cut]
+    where = await begun(acme, kind=JSONL, **{"Content-Encoding": kind})
+    assert (await piece(acme, where, 0, body[:20])).status_code == 204
+    refused = await piece(acme, where, 20, body[20:], "?1")
+    assert (refused.status_code, refused.json()["code"]) == (status, code)
+    assert (await acme.head(where)).status_code == 404
+    assert files(tmp_path / "data") == []
 
 
 async def test_the_query_of_the_start_counts(acme: Client) -> None:

@@ -44,7 +44,7 @@ RISKS = [f"API{number}" for number in range(1, 11)]
 
 NOT_CODES = {
     *("input_data", "input_uri", "processed_time", "unicode_escape", "python_multipart"),
-    "numeric_text",
+    *("numeric_text", "line_bytes"),
     *("on_part_begin", "on_part_data", "on_part_end", "on_end"),
     *("on_header_field", "on_header_value", "on_header_end", "on_headers_finished"),
 }

@@ -7,24 +7,30 @@ so that a body over it comes in a moment.
 import base64
 import gzip
 import hashlib
-import json
-import select
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import closing, suppress
-from urllib.parse import urlsplit
+from contextlib import closing
 
 import pytest
 from backports import zstd
-from tests.journeys.service import BASE, PATIENCE_SECONDS, Json, Service, running, until
+from tests.journeys.sending import (
+    answer_of,
+    body_json,
+    chunk,
+    connect,
+    escaped,
+    head,
+    nothing_stays,
+    send,
+    stored,
+)
+from tests.journeys.service import Service, running, until
 
 pytestmark = pytest.mark.slow
 
 JOB_BYTES_MAX = 66 * 1_048_576
 LINE_BYTES_MAX = 64 * 1_048_576
-MORE = bytes(1_048_576)
-"""What a client that hears nothing goes on sending."""
 
 LINE = (
     b'{"key":"k","request":{"contents":[{"parts":[{"text":"Caf\xc3\xa9 \\ud83d\\ude00 %b"}]}]}}\n'
@@ -36,6 +42,9 @@ LINES = b"".join(
 )
 """About six megabytes."""
 
+FORM = (
+    b'--cut\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n%b\r\n--cut--\r\n'
+)
 OFFSETS = [0, len(LINES) // 2, len(LINES)]
 
 
@@ -55,121 +64,10 @@ def no_rules() -> None:
 
 
 @pytest.fixture(autouse=True)
-def nothing_stays(service: Service) -> Iterator[None]:
-    """After each refusal: no file of an upload, no job, and the next upload works."""
-    before, total = stored(service), jobs(service)
-    yield
-    until(lambda: stored(service) <= before, "what was refused is removed")
-    assert jobs(service) == total
-    good = send(service, LINE % b"next")
-    assert good["http"] == 200, good
-    until(lambda: jobs(service) == total + 1, "the next upload is a job")
-
-
-def stored(service: Service) -> set[str]:
-    """Files of uploads that go on, and of accepted inputs."""
-    names = service.files()
-    return {name for name in names if name.endswith((".part", "input.jsonl"))}
-
-
-def jobs(service: Service) -> int:
-    """How many jobs there are."""
-    answer: Json = service.http.get(f"{service.url}{BASE}/requests").json()
-    return int(answer["total"])
-
-
-def connect(service: Service) -> socket.socket:
-    """A connection."""
-    address = urlsplit(service.url)
-    return socket.create_connection(
-        (str(address.hostname), int(address.port or 0)), timeout=PATIENCE_SECONDS
-    )
-
-
-def head(service: Service, kind: str, *more: str) -> bytes:
-    """The head of a submission."""
-    rows = [
-        f"POST {BASE}/requests HTTP/1.1",
-        "Host: localhost",
-        f"Authorization: Bearer {service.key}",
-        f"Content-Type: {kind}",
-        *more,
-    ]
-    return "\r\n".join([*rows, "", ""]).encode()
-
-
-def chunk(data: bytes) -> bytes:
-    """One chunk of a chunked body."""
-    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
-
-
-def answer_of(client: socket.socket) -> Json:
-    """The answer, to the last byte that it says it has."""
-    received = b""
-    while b"\r\n\r\n" not in received:
-        block = client.recv(65_536)
-        assert block, received
-        received += block
-    first, _, body = received.partition(b"\r\n\r\n")
-    length = int(first.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
-    while len(body) < length:
-        block = client.recv(65_536)
-        assert block, received
-        body += block
-    return {"http": int(first.split(b" ")[1]), **json.loads(body)}
-
-
-def send(
-    service: Service,
-    body: bytes,
-    *,
-    kind: str = "application/jsonl",
-    encoding: str = "identity",
-    length: int | None = -1,
-    goes_on: bool = False,
-) -> Json:
-    """Send a body and return the answer; with `length` None in chunks, else as so many bytes.
-
-    Who `goes_on` sends up to 20 MB more until there is an answer, and 4 MB after it.
-    """
-    declared = len(body) if length == -1 else length
-    more = f"Content-Encoding: {encoding}"
-    size = "Transfer-Encoding: chunked" if declared is None else f"Content-Length: {declared}"
-    with closing(connect(service)) as client:
-        client.sendall(head(service, kind, more, size))
-        # Who is refused by his head is read for a moment only: the rest may find a closed door, and
-        # the answer is there all the same.
-        with suppress(BrokenPipeError):
-            client.sendall(body if declared is not None else chunk(body))
-        if goes_on:
-            go_on(client, MORE if declared is not None else chunk(MORE))
-        elif declared is None:
-            client.sendall(b"0\r\n\r\n")
-        elif declared > len(body):
-            client.shutdown(socket.SHUT_WR)
-        return answer_of(client)
-
-
-def go_on(client: socket.socket, more: bytes) -> None:
-    """Send more until something comes back, and a little longer: clients look late."""
-    # The door may close behind the answer, which is there all the same.
-    with suppress(BrokenPipeError):
-        for _ in range(20):
-            client.sendall(more)
-            if select.select([client], [], [], 0)[0]:
-                break
-        for _ in range(4):
-            client.sendall(more)
-
-
-def body_json(inside: bytes, end: bytes = b'"}}') -> bytes:
-    """The JSON form around an `input_data`."""
-    return b'{"payload": {"input_data": "' + inside + end
-
-
-def escaped(data: bytes) -> bytes:
-    """The data as the inside of a JSON string."""
-    return json.dumps(data.decode())[1:-1].encode()
+def clean(service: Service) -> Iterator[None]:
+    """After each refusal nothing is left, and the next upload works."""
+    with nothing_stays(service):
+        yield
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "zstd"])
@@ -185,16 +83,65 @@ def test_a_truncated_compressed_body_is_refused(
         assert (refusal["http"], refusal["code"]) == (400, "truncated_body")
 
 
-@pytest.mark.parametrize("offset", OFFSETS[1:])
-def test_a_length_that_is_too_large_is_told(service: Service, offset: int) -> None:
-    """A body that ends before its Content-Length was cut."""
-    refusal = send(service, LINES[:offset], length=2 * len(LINES))
+DOORS = {
+    "raw": ("application/jsonl", "identity", LINES),
+    "escaped": ("application/json", "identity", body_json(escaped(LINES))),
+    "base64": ("application/json", "identity", body_json(base64.b64encode(LINES))),
+    "multipart": ("multipart/form-data; boundary=cut", "identity", FORM % LINES),
+    "gzip": ("application/jsonl", "gzip", gzip.compress(LINES, 1)),
+    "zstd": ("application/jsonl", "zstd", zstd.compress(LINES)),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("cut", [0.5, 1.0])
+def test_a_length_that_is_too_large_is_told(service: Service, door: str, cut: float) -> None:
+    """A body that ends before its Content-Length was cut, in the middle or where it could end."""
+    kind, encoding, body = DOORS[door]
+    refusal = send(
+        service,
+        body[: int(len(body) * cut)],
+        kind=kind,
+        encoding=encoding,
+        length=len(body) + 1_000_000,
+    )
+    assert (refusal["http"], refusal["code"]) == (400, "truncated_body")
+
+
+@pytest.mark.parametrize("door", list(DOORS)[1:])
+@pytest.mark.parametrize("cut", [0.5, 1.0])
+def test_a_length_that_is_too_small_cuts_the_form(service: Service, door: str, cut: float) -> None:
+    """What comes behind is neither input nor a request; without it the form has no end."""
+    kind, encoding, body = DOORS[door]
+    length = int(len(body) * cut) - 3
+    refusal = send(service, body, kind=kind, encoding=encoding, length=length)
+    assert (refusal["http"], refusal["code"]) == (400, "truncated_body")
+
+
+def test_a_length_in_characters_is_told(service: Service) -> None:
+    """A small body whose bytes are more than its characters, as some clients count, is answered."""
+    line = '{"request":{"contents":[{"parts":[{"text":"Grüße, schöne Straße"}]}]}}'
+    refusal = send(service, line.encode(), length=len(line))
+    assert (refusal["http"], refusal["code"]) == (400, "invalid_input")
+    body = body_json(escaped(line.encode()).replace(b"\\u00fc", "ü".encode())).decode()
+    refusal = send(service, body.encode(), kind="application/json", length=len(body))
+    assert (refusal["http"], refusal["code"]) == (400, "truncated_body")
+
+
+@pytest.mark.parametrize("cut", [0, 1_000, len(LINES) // 2])
+def test_chunks_without_their_end_are_told(service: Service, cut: int) -> None:
+    """Who closes its side before the last chunk learns that the body was cut."""
+    with closing(connect(service)) as client:
+        client.sendall(head(service, "application/jsonl", "Transfer-Encoding: chunked"))
+        client.sendall(chunk(LINES[:cut]))
+        client.shutdown(socket.SHUT_WR)
+        refusal = answer_of(client)
     assert (refusal["http"], refusal["code"]) == (400, "truncated_body")
 
 
 @pytest.mark.parametrize("offset", [OFFSETS[1] + 10, OFFSETS[2] - 10])
 def test_a_length_that_is_too_small_cuts_the_last_line(service: Service, offset: int) -> None:
-    """What comes behind is neither input nor a request, and the half line is named."""
+    """Lines as they are end anywhere, but the half of one is named."""
     refusal = send(service, LINES, length=offset)
     assert (refusal["http"], refusal["code"]) == (400, "invalid_input")
     assert refusal["details_total"] == 1

@@ -28,7 +28,7 @@ from penstock.api.takeover import EXTENSION as TAKE_OVER
 from penstock.api.takeover import Gentle, taken_from
 from penstock.api.zero_copy import EXTENSION, FileSender
 from penstock.core.limits import Limits
-from penstock.errors import PenstockError, TooBusy, TooLarge, TooSlow
+from penstock.errors import InvalidRequest, PenstockError, TooBusy, TooLarge, TooSlow
 from penstock.receive.connection import Taken
 
 LINGER_SECONDS: Final = 2.0
@@ -129,6 +129,18 @@ class GuardedProtocol(HttpToolsProtocol):
         super().data_received(data)
         self._check_head_bytes()
         self._check_chunks()
+
+    def eof_received(self) -> None:
+        """Tell who ends in the middle of a body; the transport closes behind what was written."""
+        if self._in_head or self._is_refused or not self._may_answer():
+            return
+        self._refuse(
+            InvalidRequest(
+                f"The body was cut after {self._body_bytes} bytes.",
+                code="truncated_body",
+                hint="The upload was cut, or the Content-Length is too large; send it again.",
+            )
+        )
 
     def _check_head_bytes(self) -> None:
         """Judge what came since the last request, which need not be the begin of another one."""
@@ -421,19 +433,33 @@ class GuardedProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def _refuse(self, error: PenstockError) -> None:
-        """Answer if nothing was answered yet, and close; the application sees a disconnect."""
+        """Answer if nothing was answered yet, and close; the application sees a disconnect.
+
+        An earlier request whose answer is still to come gets it before.
+        """
         self._is_refused = True
         self._cancel_timer()
         if self.transport.is_closing():
             return
         if not self._may_answer():
-            self.transport.close()
+            if self._in_head and self._is_answering() and not self.pipeline:
+                self._end_with_answer()
+            else:
+                self.transport.close()
             return
         self.transport.write(_bytes_of(error, self.headers_of_ours))
         self._linger()
         if self.cycle is not None:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
+
+    def _end_with_answer(self) -> None:
+        """Let the request before what is refused have its answer, as the last one.
+
+        What is refused may be the rest of its own body, behind a Content-Length that is too small.
+        """
+        self.cycle.keep_alive = False
+        self.cycle.transport = cast(asyncio.Transport, Gentle(self.transport, self._linger))
 
     def _may_answer(self) -> bool:
         """Tell whether the refusal would be read as the answer to the request that it refuses."""
