@@ -82,6 +82,7 @@ check: $(VENV)/.deploy $(VENV)/.docs ## lint, types, import contracts, size gate
 	$(BIN)/python tools/gate.py
 	$(BIN)/python tools/document_settings.py --check
 	$(BIN)/python tools/document_reference.py --check
+	$(BIN)/python tools/document_speed.py --check
 	$(BIN)/python tools/build_site.py --check
 	$(BIN)/python tools/make_blocking.py --check
 	$(BIN)/python tools/lint_deploy.py
@@ -90,6 +91,7 @@ generate: $(VENV)/.dev ## make the blocking client from the async one, and the r
 	$(BIN)/python tools/make_blocking.py
 	$(BIN)/python tools/document_settings.py
 	$(BIN)/python tools/document_reference.py
+	$(BIN)/python tools/document_speed.py
 
 docs: $(VENV)/.docs ## build the documentation into dist/site
 	$(BIN)/python tools/build_site.py

@@ -4,7 +4,8 @@ All servers are processes of their own on loopback; the client is this process a
 lies in the page cache by `sendfile`, so that it costs them little. The servers take turns, so that
 a machine that slows down slows all. Figures are decoded JSONL bytes per second of wall time, from
 the first byte sent to the answer read; the ratio to the null server of the same run is what can be
-compared between machines.
+compared between machines. Each upload comes to a server that is idle: one that has accepted a job
+goes on to prepare it, and `of_null_busy` is what an upload gets meanwhile.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from processes import Process, machine, penstock, started
+from processes import Peak, Process, machine, penstock, sampled, started
 from whole_job import write_input
 
 PATH: Final = "/api/v1/ie/requestqueue/apikey/requests"
@@ -132,6 +133,55 @@ def send_all(server: Process, body: Body, at_once: int) -> float:
     return time.perf_counter() - begun
 
 
+class Runs:
+    """The uploads to one server: how long each took, and what they cost it."""
+
+    def __init__(self, server: Process, body: Body, at_once: int) -> None:
+        self._server = server
+        self._body = body
+        self._at_once = at_once
+        self._seconds: list[float] = []
+        self._cpu_seconds: list[float] = []
+        self._settled_seconds: list[float] = []
+        self._peak = Peak()
+        self._idle = (server.resident_mb(), server.pss_mb())
+
+    def run(self) -> None:
+        """Upload once to a server that does nothing else."""
+        self._settled_seconds.append(self._server.settle())
+        before = self._server.cpu_seconds()
+        with sampled(self._server, self._peak):
+            self._seconds.append(send_all(self._server, self._body, self._at_once))
+            self._cpu_seconds.append(self._server.cpu_seconds() - before)
+
+    def figures(self, decoded_bytes: int) -> dict[str, Any]:
+        """Return the median rate, the mean CPU and the peaks."""
+        sent = decoded_bytes * self._at_once
+        return {
+            "mb_per_second": round(sent / statistics.median(self._seconds) / 1e6, 1),
+            "mb_per_second_of_each": [round(sent / each / 1e6, 1) for each in self._seconds],
+            "cpu_seconds_per_gb": round(statistics.mean(self._cpu_seconds) / sent * 1e9, 2),
+            "waited_seconds_until_idle": max(self._settled_seconds),
+            "idle_rss_mb": self._idle[0],
+            "peak_rss_mb": self._server.peak_mb(),
+            "peak_rss_mb_by_process": self._server.peaks_mb(),
+            "idle_pss_mb": self._idle[1],
+            "peak_pss_mb": self._peak.mb,
+        }
+
+
+def servers_of(folder: Path, names: list[str], stack: ExitStack) -> dict[str, Process]:
+    """Start the servers."""
+    null = [sys.executable, str(Path(__file__).with_name("null_server.py"))]
+    log = folder / "log"
+    makes = {
+        "null": lambda: started([*null, "null", str(folder)], log, 1, ALLOCATOR),
+        "penstock": lambda: penstock(folder),
+        "naive": lambda: started([*null, "naive", str(folder)], log, 1),
+    }
+    return {name: stack.enter_context(makes[name]()) for name in names}
+
+
 def measure(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
     """Run the servers beside each other, one working at a time."""
     source = folder / "input.jsonl"
@@ -139,37 +189,30 @@ def measure(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
     write(source, given.lines, given.line_bytes)
     decoded = source.stat().st_size
     body = write_body(source, folder / "body", given.door)
-    null = [sys.executable, str(Path(__file__).with_name("null_server.py"))]
-    log = folder / "log"
-    with ExitStack() as servers:
-        start = servers.enter_context
-        running = {
-            "null": start(started([*null, "null", str(folder)], log, 1, ALLOCATOR)),
-            "penstock": start(penstock(folder)),
-        }
-        if given.door in ("escaped", "base64") and decoded <= given.naive_bytes_max:
-            running["naive"] = start(started([*null, "naive", str(folder)], log, 1))
-        seconds: dict[str, list[float]] = {name: [] for name in running}
-        before = {name: server.cpu_seconds() for name, server in running.items()}
+    names = ["null", "penstock"]
+    if given.door in ("escaped", "base64") and decoded <= given.naive_bytes_max:
+        names.append("naive")
+    busy_seconds = []
+    with ExitStack() as stack:
+        running = servers_of(folder, names, stack)
+        runs = {name: Runs(server, body, given.at_once) for name, server in running.items()}
         for _ in range(given.runs):
-            for name, server in running.items():
-                seconds[name].append(send_all(server, body, given.at_once))
-        sent = decoded * given.at_once
-        result: dict[str, Any] = {
-            name: {
-                "mb_per_second": round(sent / statistics.median(seconds[name]) / 1e6, 1),
-                "cpu_seconds_per_gb": round(
-                    (server.cpu_seconds() - before[name]) / given.runs / sent * 1e9, 2
-                ),
-                "peak_rss_mb": server.peak_mb(),
-                "peak_rss_mb_by_process": server.peaks_mb(),
-            }
-            for name, server in running.items()
-        }
-    rate = result["penstock"]["mb_per_second"]
-    result["of_null"] = round(rate / result["null"]["mb_per_second"], 2)
-    if "naive" in result:
-        result["times_naive"] = round(rate / result["naive"]["mb_per_second"], 1)
+            running["penstock"].settle()
+            for each in runs.values():
+                each.run()
+        figures = {name: each.figures(decoded) for name, each in runs.items()}
+        for _ in range(given.busy_runs):
+            # Each follows an upload at once, so that its server still works on that one's job.
+            send_all(running["penstock"], body, given.at_once)
+            busy_seconds.append(send_all(running["penstock"], body, given.at_once))
+    result: dict[str, Any] = {**figures}
+    null_rate, rate = (figures[name]["mb_per_second"] for name in ("null", "penstock"))
+    result["of_null"] = round(rate / null_rate, 2)
+    if busy_seconds:
+        busy_rate = decoded * given.at_once / statistics.median(busy_seconds) / 1e6
+        result["of_null_busy"] = round(busy_rate / null_rate, 2)
+    if "naive" in figures:
+        result["times_naive"] = round(rate / figures["naive"]["mb_per_second"], 1)
     return {
         "door": given.door,
         "text": "mixed" if given.mixed else "words",
@@ -192,6 +235,7 @@ def main() -> None:
     parser.add_argument("--mixed", action="store_true", help="quotes, line breaks, other scripts")
     parser.add_argument("--at-once", type=int, default=1)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--busy-runs", type=int, default=1, help="right behind another upload")
     parser.add_argument("--naive-bytes-max", type=int, default=200_000_000)
     with tempfile.TemporaryDirectory(prefix="penstock-bench-") as name:
         print(json.dumps(measure(Path(name), parser.parse_args())))

@@ -3,7 +3,7 @@
 Prints one JSON object. The rows are written by SQL on the real schema, in every state, of three
 tenants, most with a name and labels; the pages are asked for over HTTP of a server of our own
 without a lifecycle, which would otherwise set to work on the open ones. `store_ms` is the page and
-the count alone, without HTTP.
+the count alone, without HTTP. With `--postgres` the database is the Postgres of the tests.
 """
 
 import argparse
@@ -16,10 +16,11 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any, Final
 
+import psycopg
 import uvicorn
 from msgspec.structs import replace
 from starlette.applications import Starlette
@@ -32,12 +33,17 @@ from penstock.api.protocol import guarded
 from penstock.core.job import new_job_id
 from penstock.core.limits import Limits
 from penstock.core.state import JobState
-from penstock.settings import build, emulator_values
+from penstock.settings import Settings, build, emulator_values
 from penstock.store.jobs import Page
-from penstock.store.location import DATABASE_FILE
+from penstock.store.location import Location, location_of
 from penstock.store.store import Store
 from penstock.wiring import DEFAULT_ORG, DEFAULT_USER, Server
 from processes import NOBODY, Process, machine, started
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.postgres import PostgresServer  # noqa: E402  # the path comes first
 
 GOAL_MS: Final = 20.0
 STATUSES: Final = ("success", "failed", "queued", "processing", "cancelled")
@@ -112,40 +118,64 @@ def rows(jobs: int) -> Iterator[dict[str, Any]]:
         }
 
 
-def fill(database: Path, jobs: int) -> None:
+def settings_of(folder: Path, database_url: str) -> Settings:
+    """Return the settings of a server on this folder, and on Postgres if there is a URL."""
+    return build(
+        {
+            "data_dir": str(folder),
+            "port": 0,
+            "vertex": emulator_values(NOBODY),
+            "database_url": database_url,
+        }
+    )
+
+
+def fill(location: Location, jobs: int) -> None:
     """Write the jobs into a migrated database."""
-    connection = sqlite3.connect(database)
-    with connection:
-        for org in (DEFAULT_ORG, *OTHERS):
-            connection.execute(
-                "INSERT OR IGNORE INTO orgs (id, name, created_at) VALUES (?, ?, 0)", (org, org)
-            )
-        connection.execute(
-            "INSERT OR IGNORE INTO users (id, name, created_at) VALUES (?, ?, 0)",
-            (DEFAULT_USER,) * 2,
-        )
-        every = list(rows(jobs))
-        names = list(every[0])
-        marks = ", ".join(f":{name}" for name in names)
-        statement = f"INSERT INTO jobs ({', '.join(names)}) VALUES ({marks})"  # noqa: S608  # our own names
-        connection.executemany(statement, every)
-        connection.executemany(
-            "INSERT INTO job_labels VALUES (?, ?, ?, ?, ?)",
-            (
-                (row["id"], key, value, row["org_id"], row["created_at"])
-                for row in every
-                for key, value in json.loads(row["labels"]).items()
-            ),
-        )
-    connection.close()
+    if isinstance(location, Path):
+        with closing(sqlite3.connect(location)) as file, file:
+            write(file.cursor(), jobs, "?", ":{}")
+        return
+    url = location.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(url) as connection:
+        write(connection.cursor(), jobs, "%s", "%({})s")
+    with psycopg.connect(url, autocommit=True) as connection:
+        # As its autovacuum does by and by.
+        connection.execute("VACUUM ANALYZE")
 
 
-async def serve_lists(folder: Path, jobs: int) -> None:
+def write(cursor: Any, jobs: int, mark: str, named: str) -> None:  # noqa: ANN401  # of either driver
+    """Write the rows; drivers differ in how a statement marks a value."""
+    for org in (DEFAULT_ORG, *OTHERS):
+        cursor.execute(
+            f"INSERT INTO orgs (id, name, created_at) VALUES ({mark}, {mark}, 0)"  # noqa: S608  # our own marks
+            " ON CONFLICT DO NOTHING",
+            (org, org),
+        )
+    cursor.execute(
+        f"INSERT INTO users (id, name, created_at) VALUES ({mark}, {mark}, 0)"  # noqa: S608  # our own marks
+        " ON CONFLICT DO NOTHING",
+        (DEFAULT_USER,) * 2,
+    )
+    every = list(rows(jobs))
+    names = list(every[0])
+    marks = ", ".join(named.format(name) for name in names)
+    cursor.executemany(f"INSERT INTO jobs ({', '.join(names)}) VALUES ({marks})", every)  # noqa: S608  # our own names
+    cursor.executemany(
+        f"INSERT INTO job_labels VALUES ({', '.join([mark] * 5)})",  # noqa: S608  # our own marks
+        [
+            (row["id"], key, value, row["org_id"], row["created_at"])
+            for row in every
+            for key, value in json.loads(row["labels"]).items()
+        ],
+    )
+
+
+async def serve_lists(settings: Settings, jobs: int) -> None:
     """Serve the API of a data directory, without a lifecycle."""
-    settings = build({"data_dir": str(folder), "port": 0, "vertex": emulator_values(NOBODY)})
     server = Server(settings)
     key = await server.first_key()
-    await asyncio.to_thread(fill, folder / DATABASE_FILE, jobs)
+    await asyncio.to_thread(fill, location_of(settings), jobs)
     listener = socket.create_server((settings.host, 0))
     # Without it, an answer of two segments waits 40 ms for the client's acknowledgement.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -174,8 +204,9 @@ async def timed(call: Call, path: str, runs: int) -> tuple[list[float], dict[str
     return took[1:], page
 
 
-async def measure_filter(call: Call, store: Store, asked: str, runs: int) -> dict[str, Any]:
+async def measure_filter(server: Process, store: Store, asked: str, runs: int) -> dict[str, Any]:
     """Ask for pages of one filter, by offset and by cursor, over HTTP and of the store alone."""
+    call = await Call.open(server.url, server.key)
     wanted = read_page(QueryParams(asked), Limits()) or Page()
     query = f"?limit={LIMIT}&{asked}"
     total = (await call.json("GET", REQUESTS + query))["total"]
@@ -192,33 +223,37 @@ async def measure_filter(call: Call, store: Store, asked: str, runs: int) -> dic
             await store.jobs.page(DEFAULT_ORG, wanted)
             await store.jobs.count(DEFAULT_ORG, wanted)
             alone.append(time.perf_counter() - begun)
+        # The server closes connections that say nothing for seconds.
+        await call.close()
+        call = await Call.open(server.url, server.key)
         result[f"{place}_by_offset"] = {**spread(took), "store_ms": spread(alone)["p50_ms"]}
         before = await call.json("GET", f"{REQUESTS}{query}&offset={max(offset - LIMIT, 0)}")
         if "next_cursor" in before:
             path = f"{REQUESTS}{query}&cursor={before['next_cursor']}"
             took, _ = await timed(call, path, runs)
             result[f"{place}_by_cursor"] = spread(took)
+    await call.close()
     return result
 
 
-async def measure(server: Process, folder: Path, given: argparse.Namespace) -> dict[str, Any]:
+async def measure(server: Process, location: Location, given: argparse.Namespace) -> dict[str, Any]:
     """Measure every filter on one connection."""
-    store = Store.open(folder / DATABASE_FILE)
+    store = Store.open(location)
     call = await Call.open(server.url, server.key)
     begun = time.perf_counter()
     empty, _ = await timed(call, f"{REQUESTS}?model=none", given.runs)
+    await call.close()
     result: dict[str, Any] = {
+        "database": "SQLite" if isinstance(location, Path) else "Postgres",
         "jobs": given.jobs,
-        "database_mb": round((folder / DATABASE_FILE).stat().st_size / 1e6, 1),
         "page": LIMIT,
         "runs": given.runs,
         "http_and_key_alone": spread(empty),
     }
     for asked in FILTERS:
-        result[f"list_{asked or 'any'}"] = await measure_filter(call, store, asked, given.runs)
+        result[f"list_{asked or 'any'}"] = await measure_filter(server, store, asked, given.runs)
     for asked in WIDE:
-        result[f"wide_{asked}"] = await measure_filter(call, store, asked, given.runs)
-    await call.close()
+        result[f"wide_{asked}"] = await measure_filter(server, store, asked, given.runs)
     await store.close()
     pages = [
         figures
@@ -240,16 +275,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=100_000)
     parser.add_argument("--runs", type=int, default=100)
+    parser.add_argument("--postgres", action="store_true", help="that of the tests, not SQLite")
     parser.add_argument("--serve", type=Path, help="for the benchmark itself: serve this folder")
+    parser.add_argument("--database-url", default="", help="for the benchmark itself")
     given = parser.parse_args()
     if given.serve is not None:
-        asyncio.run(serve_lists(given.serve, given.jobs))
+        asyncio.run(serve_lists(settings_of(given.serve, given.database_url), given.jobs))
         return
-    with tempfile.TemporaryDirectory(prefix="penstock-bench-") as name:
-        folder = Path(name) / "data"
-        command = [sys.executable, __file__, "--serve", str(folder), "--jobs", str(given.jobs)]
-        with started(command, Path(name) / "server.log", 2) as server:
-            print(json.dumps(asyncio.run(measure(server, folder, given))))
+    with tempfile.TemporaryDirectory(prefix="penstock-bench-") as name, ExitStack() as stack:
+        url = ""
+        if given.postgres:
+            postgres = stack.enter_context(PostgresServer())
+            url = postgres.url(postgres.create_database())
+        settings = settings_of(Path(name) / "data", url)
+        command = [sys.executable, __file__, "--serve", str(settings.data_dir)]
+        command += ["--jobs", str(given.jobs), "--database-url", url]
+        server = stack.enter_context(started(command, Path(name) / "server.log", 2))
+        print(json.dumps(asyncio.run(measure(server, location_of(settings), given))))
 
 
 if __name__ == "__main__":

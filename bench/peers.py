@@ -1,7 +1,9 @@
 """Upload the same JSONL to Penstock and to its peers, all of them before the same emulator.
 
 Prints one JSON object. Each figure is MB/s of the file, from the first byte sent to the answer, and
-the peak memory of the server's whole process tree (for a client library: of the client).
+the peak memory of the server's whole process tree (for a client library: of the client): RSS, PSS,
+and how much more PSS that was during uploads than before the first one. Uploads come to idle
+servers.
 
 - `penstock_raw`: the answer says that every byte was checked and that it is durable on this disk;
   the copy to the bucket comes after it. `penstock_until_in_bucket` ends with that copy, rewritten
@@ -33,7 +35,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from call import REQUESTS, send, send_file
-from processes import Process, emulator, machine, penstock, started
+from processes import Peak, Process, emulator, machine, penstock, sampled, started
 from whole_job import MODEL, write_input
 
 VENV: Final = Path.home() / ".cache" / "penstock-bench" / "litellm"
@@ -218,18 +220,31 @@ class Round:
         self._megabytes = megabytes
         self._seconds: list[float] = []
         self._peak_mb = 0.0
+        self._pss_mb = 0.0
+        self._idle_pss_mb = 0.0
 
-    def add(self, seconds: float, peak_mb: float) -> None:
-        """Take one upload."""
+    def add(self, seconds: float, peak_mb: float, pss: tuple[float, float] | None = None) -> None:
+        """Take one upload; `pss` is that of the idle server and that at its highest."""
         self._seconds.append(seconds)
         self._peak_mb = max(self._peak_mb, peak_mb)
+        if pss is not None:
+            self._idle_pss_mb = self._idle_pss_mb or pss[0]
+            self._pss_mb = max(self._pss_mb, pss[1])
 
     def figures(self) -> dict[str, Any]:
-        """Return the median rate and the peak."""
-        return {
+        """Return the median rate and the peaks."""
+        rates = {
             "mb_per_second": round(self._megabytes / statistics.median(self._seconds), 1),
             "mb_per_second_of_each": [round(self._megabytes / each, 1) for each in self._seconds],
             "peak_rss_mb": self._peak_mb,
+        }
+        if not self._pss_mb:
+            return rates
+        return {
+            **rates,
+            "idle_pss_mb": self._idle_pss_mb,
+            "peak_pss_mb": self._pss_mb,
+            "grown_pss_mb": round(self._pss_mb - self._idle_pss_mb, 1),
         }
 
 
@@ -244,6 +259,7 @@ class Contest:
         self._rounds: dict[str, Round] = {}
         self.left_out: dict[str, str] = {}
         self.litellm_idle_mb = 0.0
+        self._idle_pss_mb: dict[int, float] = {}
 
     def run(self, rounds: int) -> dict[str, Any]:
         """Return the figures of each peer."""
@@ -273,16 +289,22 @@ class Contest:
         return process
 
     def _penstock(self, server: Process) -> None:
-        os.sync()
+        idle_mb = self._settled(server)
         begun_at = time.time()
-        seconds = send_file(
-            server.url, server.key, self._source, path=REQUESTS, content_type="application/jsonl"
-        )
-        self._add("penstock_raw", self._source, seconds, server.peak_mb())
-        prepared_at = self._event_at("prepared")
-        self._add(
-            "penstock_until_in_bucket", self._source, prepared_at - begun_at, server.peak_mb()
-        )
+        peak = Peak()
+        with sampled(server, peak):
+            seconds = send_file(
+                server.url,
+                server.key,
+                self._source,
+                path=REQUESTS,
+                content_type="application/jsonl",
+            )
+            pss = (idle_mb, peak.mb)
+            self._add("penstock_raw", self._source, seconds, server.peak_mb(), pss)
+            took = self._event_at("prepared") - begun_at
+        pss = (idle_mb, peak.mb)
+        self._add("penstock_until_in_bucket", self._source, took, server.peak_mb(), pss)
         # The rest of the job would disturb the next peer.
         self._event_at("succeeded")
 
@@ -303,13 +325,22 @@ class Contest:
 
     def _forms(self, server: Process) -> None:
         fields = {"purpose": "batch", "custom_llm_provider": "vertex_ai", "model": "gemini"}
-        os.sync()
-        seconds = send_form(server, self._source, passthrough="true", **fields)
-        self._add("litellm_passthrough", self._source, seconds, server.peak_mb())
+        self._form(server, "litellm_passthrough", self._source, **fields, passthrough="true")
         if self._with_openai:
-            os.sync()
-            seconds = send_form(server, self._openai, **fields)
-            self._add("litellm_openai", self._openai, seconds, server.peak_mb())
+            self._form(server, "litellm_openai", self._openai, **fields)
+
+    def _form(self, server: Process, name: str, file: Path, **fields: str) -> None:
+        idle_mb = self._settled(server)
+        peak = Peak()
+        with sampled(server, peak):
+            seconds = send_form(server, file, **fields)
+        self._add(name, file, seconds, server.peak_mb(), (idle_mb, peak.mb))
+
+    def _settled(self, server: Process) -> float:
+        """Wait until a server is idle; return its memory when it was so for the first time."""
+        os.sync()
+        server.settle()
+        return self._idle_pss_mb.setdefault(server.pid, server.pss_mb())
 
     def _google(self, url: str) -> None:
         if importlib.util.find_spec("google.cloud") is None:
@@ -326,9 +357,16 @@ class Contest:
         self._add("google_cloud_storage", self._source, said["seconds"], said["peak_mb"])
         self.left_out["google_genai"] = said["google_genai_on_vertex"]
 
-    def _add(self, name: str, file: Path, seconds: float, peak_mb: float) -> None:
+    def _add(
+        self,
+        name: str,
+        file: Path,
+        seconds: float,
+        peak_mb: float,
+        pss: tuple[float, float] | None = None,
+    ) -> None:
         known = self._rounds.setdefault(name, Round(file.stat().st_size / 1e6))
-        known.add(seconds, peak_mb)
+        known.add(seconds, peak_mb, pss)
 
 
 def compare(peers: dict[str, Any]) -> dict[str, Any]:
@@ -346,6 +384,9 @@ def compare(peers: dict[str, Any]) -> dict[str, Any]:
         memory = max(peers[name]["peak_rss_mb"] for name in theirs) / ours["peak_rss_mb"]
         ratios["litellm_memory_in_penstocks"] = round(memory, 1)
         ratios["goal_20th_of_its_memory_is_met"] = memory >= GOAL_PART_OF_LITELLM_MEMORY
+        # An upload that is streamed cannot take a twentieth of what a server is when it is idle.
+        grown = max(peers[name]["grown_pss_mb"] for name in theirs)
+        ratios["litellm_growth_in_penstocks"] = round(grown / max(ours["grown_pss_mb"], 0.1), 1)
     if "google_cloud_storage" in peers:
         ratios["goal_as_fast_as_google_is_met"] = ratios["times_google_cloud_storage"] >= 1
     return ratios

@@ -1,13 +1,17 @@
 """Servers under measurement: processes of their own, with the memory and CPU of their whole tree.
 
-Linux only: memory is read from /proc, `VmHWM` for peaks. A tree's figure is the sum over its
-processes, which counts shared pages once a process, so it is an upper bound for each server alike.
+Linux only: memory is read from /proc. A tree's RSS is the sum over its processes, `VmHWM` for
+peaks, which counts shared pages once a process, so it is an upper bound for each server alike. Its
+PSS counts them once in all; the system keeps no peak of it, so `sampled` looks twenty times a
+second.
 """
 
 import os
 import platform
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +24,15 @@ SPEED: Final = "1000"
 NOBODY: Final = "http://127.0.0.1:9"
 """An emulator that nobody runs: uploads are accepted, and what follows does not disturb."""
 STOP_SECONDS_MAX: Final = 20.0
+SAMPLE_SECONDS: Final = 0.05
+IDLE_SECONDS: Final = 0.5
+IDLE_CPU_SHARE: Final = 0.04
+"""Of a core, while nothing is asked of it: heartbeats and looks for work go on."""
+
+IDLE_WAIT_SECONDS_MAX: Final = 60.0
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _LOAD_AT_START: Final = os.getloadavg()
+_LOOK: Final = threading.Event()
 _NO_SETTINGS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -35,15 +46,34 @@ class Process:
 
     def peak_mb(self) -> float:
         """Return the peak resident memory of the tree."""
-        return round(sum(_status_bytes(pid, "VmHWM:") for pid in self._tree()) / 1e6, 1)
+        return round(sum(_kilobytes(pid, "status", "VmHWM:") for pid in self._tree()) / 1e6, 1)
 
     def peaks_mb(self) -> list[float]:
         """Return the peak of each process of the tree, the server's own first."""
-        return [round(_status_bytes(pid, "VmHWM:") / 1e6, 1) for pid in self._tree()]
+        return [round(_kilobytes(pid, "status", "VmHWM:") / 1e6, 1) for pid in self._tree()]
 
     def resident_mb(self) -> float:
         """Return the resident memory of the tree now."""
-        return round(sum(_status_bytes(pid, "VmRSS:") for pid in self._tree()) / 1e6, 1)
+        return round(sum(_kilobytes(pid, "status", "VmRSS:") for pid in self._tree()) / 1e6, 1)
+
+    def pss_mb(self) -> float:
+        """Return the memory of the tree now, each page in common counted once."""
+        return round(sum(_kilobytes(pid, "smaps_rollup", "Pss:") for pid in self._tree()) / 1e6, 1)
+
+    def settle(self) -> float:
+        """Wait until the tree hardly works any more; return for how long, at most a minute.
+
+        A server goes on with a job that it has accepted, and a measurement that follows would
+        contain that work.
+        """
+        begun = time.monotonic()
+        used = self.cpu_seconds()
+        while time.monotonic() - begun < IDLE_WAIT_SECONDS_MAX:
+            _LOOK.wait(IDLE_SECONDS)
+            before, used = used, self.cpu_seconds()
+            if used - before <= IDLE_CPU_SHARE * IDLE_SECONDS:
+                break
+        return round(time.monotonic() - begun, 1)
 
     def cpu_seconds(self) -> float:
         """Return user and system time of the tree, ended and reaped children included."""
@@ -67,12 +97,13 @@ def _text(path: Path) -> str:
     """Return a file of /proc; a process or thread that has just ended has none any more."""
     try:
         return path.read_text(encoding="ascii", errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return ""
 
 
-def _status_bytes(pid: int, name: str) -> int:
-    fields = _text(Path(f"/proc/{pid}/status")).partition(name)[2].split()
+def _kilobytes(pid: int, file: str, name: str) -> int:
+    """Return what a file of a process says in kilobytes, in bytes."""
+    fields = _text(Path(f"/proc/{pid}/{file}")).partition(f"\n{name}")[2].split()
     return int(fields[0]) * 1024 if fields else 0
 
 
@@ -80,6 +111,32 @@ def _ticks(pid: int) -> int:
     # The command's name may hold blanks; the numbers begin after its closing bracket.
     fields = _text(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
     return sum(int(field) for field in fields[11:15])
+
+
+class Peak:
+    """The largest PSS of a tree that was seen."""
+
+    def __init__(self) -> None:
+        self.mb = 0.0
+
+
+@contextmanager
+def sampled(process: Process, peak: Peak) -> Iterator[None]:
+    """Look at the memory of a tree, twenty times a second, until the block ends."""
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.wait(SAMPLE_SECONDS):
+            peak.mb = max(peak.mb, process.pss_mb())
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        peak.mb = max(peak.mb, process.pss_mb())
 
 
 @contextmanager

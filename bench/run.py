@@ -13,6 +13,7 @@ from typing import Final
 BENCH: Final = Path(__file__).parent
 _RAW: Final = ("ingest.py", "--door", "raw", "--runs", "5")
 _LARGE: Final = ("ingest.py", "--lines", "190000", "--line-bytes", "5300")
+_FOUR: Final = (*_LARGE, "--at-once", "4", "--runs", "1", "--busy-runs", "0")
 BENCHMARKS: Final = {
     "whole_job_200k": ["whole_job.py", "--lines", "200000", "--line-bytes", "500"],
     "whole_job_1gb": ["whole_job.py", "--lines", "200000", "--line-bytes", "5300"],
@@ -22,7 +23,7 @@ BENCHMARKS: Final = {
     "ingest_base64_1gb": [*_LARGE, "--door", "base64", "--naive-bytes-max", "1100000000"],
     "ingest_escaped_1gb": [*_LARGE, "--door", "escaped"],
     "ingest_mixed_escaped_1gb": [*_LARGE, "--door", "escaped", "--mixed"],
-    "ingest_raw_1gb_four_at_once": [*_LARGE, "--door", "raw", "--at-once", "4", "--runs", "1"],
+    "ingest_raw_1gb_four_at_once": [*_FOUR, "--door", "raw"],
     "ingest_raw_100mb": ["ingest.py", "--door", "raw", "--runs", "5"],
     "ingest_multipart_100mb": ["ingest.py", "--door", "multipart", "--runs", "5"],
     "ingest_gzip_100mb": ["ingest.py", "--door", "gzip", "--runs", "5"],
@@ -34,10 +35,13 @@ BENCHMARKS: Final = {
     "peers_100mb": ["peers.py", "--megabytes", "100", "--rounds", "3"],
     "peers_1gb": ["peers.py", "--megabytes", "1000", "--rounds", "1", "--no-openai"],
     "small_calls": ["small_calls.py"],
+    "stall": ["stall.py"],
+    "stages": ["stages.py"],
     "slow_clients": ["slow_clients.py"],
     "auth_timing": ["auth_timing.py"],
     "replays": ["replays.py"],
     "list_100k": ["list_jobs.py", "--jobs", "100000"],
+    "list_100k_postgres": ["list_jobs.py", "--jobs", "100000", "--postgres"],
     "lines_200k": ["lines.py"],
     "answers": ["answers.py"],
     "submit_latency": ["submit_latency.py"],
