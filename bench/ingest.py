@@ -170,13 +170,16 @@ class Runs:
         }
 
 
-def servers_of(folder: Path, names: list[str], stack: ExitStack) -> dict[str, Process]:
-    """Start the servers."""
+def servers_of(
+    folder: Path, names: list[str], receivers: int, stack: ExitStack
+) -> dict[str, Process]:
+    """Start the servers, ours with so many receiving processes at most."""
+    settings = {"PENSTOCK_RECEIVE_PROCESSES_MAX": str(receivers)}
     null = [sys.executable, str(Path(__file__).with_name("null_server.py"))]
     log = folder / "log"
     makes = {
         "null": lambda: started([*null, "null", str(folder)], log, 1, ALLOCATOR),
-        "penstock": lambda: penstock(folder),
+        "penstock": lambda: penstock(folder, **settings),
         "naive": lambda: started([*null, "naive", str(folder)], log, 1),
     }
     return {name: stack.enter_context(makes[name]()) for name in names}
@@ -194,7 +197,7 @@ def measure(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
         names.append("naive")
     busy_seconds = []
     with ExitStack() as stack:
-        running = servers_of(folder, names, stack)
+        running = servers_of(folder, names, given.receivers, stack)
         runs = {name: Runs(server, body, given.at_once) for name, server in running.items()}
         for _ in range(given.runs):
             running["penstock"].settle()
@@ -220,6 +223,7 @@ def measure(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
         "body_bytes": body.path.stat().st_size,
         "line_bytes": given.line_bytes,
         "at_once": given.at_once,
+        "receivers": given.receivers,
         "runs": given.runs,
         **result,
         **machine(),
@@ -234,6 +238,7 @@ def main() -> None:
     parser.add_argument("--line-bytes", type=int, default=5_000)
     parser.add_argument("--mixed", action="store_true", help="quotes, line breaks, other scripts")
     parser.add_argument("--at-once", type=int, default=1)
+    parser.add_argument("--receivers", type=int, default=2, help="receiving processes at most")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--busy-runs", type=int, default=1, help="right behind another upload")
     parser.add_argument("--naive-bytes-max", type=int, default=200_000_000)

@@ -24,6 +24,7 @@ BENCHMARKS: Final = {
     "ingest_escaped_1gb": [*_LARGE, "--door", "escaped"],
     "ingest_mixed_escaped_1gb": [*_LARGE, "--door", "escaped", "--mixed"],
     "ingest_raw_1gb_four_at_once": [*_FOUR, "--door", "raw"],
+    "ingest_raw_1gb_four_at_once_one_receiver": [*_FOUR, "--door", "raw", "--receivers", "1"],
     "ingest_raw_100mb": ["ingest.py", "--door", "raw", "--runs", "5"],
     "ingest_multipart_100mb": ["ingest.py", "--door", "multipart", "--runs", "5"],
     "ingest_gzip_100mb": ["ingest.py", "--door", "gzip", "--runs", "5"],

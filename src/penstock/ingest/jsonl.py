@@ -252,19 +252,22 @@ class JsonlIntake:
         if self._survey is not None:
             for number, (begin, end) in enumerate(zip(offsets, ends, strict=True), start=1):
                 self._survey.take(block[begin - shift : end - shift], self._line_number + number)
-        self._line_number += len(ends)
+        self._go_on(len(ends))
         self._line_count += len(ends)
         if self._line_count > self._limits.job_lines_max:
             raise self._too_many()
         if not self._is_lost:
             self._rows += zip(offsets, map(sub, ends, offsets), strict=True)
 
-    def _take_line(self, raw: bytes) -> None:
-        self._line_number += 1
+    def _go_on(self, lines: int) -> None:
+        self._line_number += lines
         # Blank lines are no requests, but each costs a step: a compressed megabyte holds a hundred
         # million of them.
         if self._line_number > BLANK_FACTOR_MAX * self._limits.job_lines_max:
             raise self._too_many()
+
+    def _take_line(self, raw: bytes) -> None:
+        self._go_on(1)
         line = raw.removesuffix(b"\r")
         if len(line) > self._limits.line_bytes_max:
             raise self._too_long(self._line_number, self._checked_bytes)
