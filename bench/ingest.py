@@ -144,6 +144,7 @@ class Runs:
         self._cpu_seconds: list[float] = []
         self._settled_seconds: list[float] = []
         self._peak = Peak()
+        self._first_mb: float | None = None
         self._idle = (server.resident_mb(), server.pss_mb())
 
     def run(self) -> None:
@@ -153,6 +154,8 @@ class Runs:
         with sampled(self._server, self._peak):
             self._seconds.append(send_all(self._server, self._body, self._at_once))
             self._cpu_seconds.append(self._server.cpu_seconds() - before)
+        if self._first_mb is None:
+            self._first_mb = self._server.receiving_peak_mb()
 
     def figures(self, decoded_bytes: int) -> dict[str, Any]:
         """Return the median rate, the mean CPU and the peaks."""
@@ -163,6 +166,7 @@ class Runs:
             "cpu_seconds_per_gb": round(statistics.mean(self._cpu_seconds) / sent * 1e9, 2),
             "waited_seconds_until_idle": max(self._settled_seconds),
             "idle_rss_mb": self._idle[0],
+            "first_upload_peak_rss_mb": self._first_mb,
             "peak_rss_mb": self._server.peak_mb(),
             "peak_rss_mb_by_process": self._server.peaks_mb(),
             "idle_pss_mb": self._idle[1],

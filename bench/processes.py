@@ -52,6 +52,18 @@ class Process:
         """Return the peak of each process of the tree, the server's own first."""
         return [round(_kilobytes(pid, "status", "VmHWM:") / 1e6, 1) for pid in self._tree()]
 
+    def receiving_peak_mb(self) -> float:
+        """Return the peaks of the server's own process and of those that receive uploads, added.
+
+        Others of the tree prepare or collect jobs that were accepted before.
+        """
+        sizes = (
+            _kilobytes(pid, "status", "VmHWM:")
+            for pid in self._tree()
+            if pid == self.pid or "penstock.receive" in _text(Path(f"/proc/{pid}/cmdline"))
+        )
+        return round(sum(sizes) / 1e6, 1)
+
     def resident_mb(self) -> float:
         """Return the resident memory of the tree now."""
         return round(sum(_kilobytes(pid, "status", "VmRSS:") for pid in self._tree()) / 1e6, 1)
