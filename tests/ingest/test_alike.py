@@ -1,6 +1,7 @@
 r"""The quick yes for lines like others never says yes to what the exact rules refuse."""
 
 import re
+import tracemalloc
 from itertools import pairwise
 
 import pytest
@@ -10,6 +11,7 @@ from tests.ingest.naive import FILES, GOOD, GRAMMAR, Memory, Taken, judge_jsonl,
 from tests.ingest.test_properties import moderate, sizes
 
 from penstock.core.limits import Limits
+from penstock.errors import InvalidInput
 from penstock.ingest.alike import FORMS_MAX, PATIENCE, QUOTES_MAX, SHORT_BYTES
 from penstock.ingest.check import LineCheck
 from penstock.ingest.jsonl import JsonlIntake
@@ -310,6 +312,20 @@ def test_a_file_of_different_lines_is_not_compared_for_ever() -> None:
 def test_an_unsound_block_is_looked_at_line_by_line(text: bytes) -> None:
     """Only in JSON and UTF-8 does a quote say where a text ends."""
     assert not LineCheck(LIMITS, FILES).may_pass(GOOD + b'\n{"key":' + text + b"," + GOOD[1:])
+
+
+def test_a_line_of_objects_is_not_built() -> None:
+    """A long line of many values is refused in a few times its own size."""
+    piece, pieces = b"{}" * 131_072, 64
+    tracemalloc.start()
+    intake = JsonlIntake(LIMITS, Memory(keep=False))
+    for _ in range(pieces):
+        intake.feed(piece)
+    with pytest.raises(InvalidInput):
+        intake.finish()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3 * pieces * len(piece)
 
 
 @pytest.mark.parametrize("limits", [Limits(json_depth_max=5), Limits(provider_depth_max=4)])

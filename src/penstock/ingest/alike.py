@@ -30,6 +30,10 @@ needed for longest."""
 QUOTES_MAX: Final = 1_024
 """Lines with more are not made into forms, which takes a step of Python for each."""
 
+SOUND_BYTES_MAX: Final = 1_048_576
+"""Blocks that are larger, for they end a long line, are judged line by line: the parser makes an
+object of each value, and nobody knows yet that a line holds only one."""
+
 SHORT_BYTES: Final = 1_024
 """Lines up to here are compared by one pattern, many in a call. It looks at each byte, so for
 longer ones it is quicker to search for the quotes, with a few calls for each line."""
@@ -116,7 +120,7 @@ class AlikeLines:
 
     def may_pass(self, block: bytes) -> bool:
         """Tell whether lines of this block can be compared with forms: it is sound."""
-        if self._patience <= 0 or first_bad_utf8(block) is not None:
+        if self._patience <= 0 or len(block) > SOUND_BYTES_MAX or first_bad_utf8(block) is not None:
             return False
         try:
             _OBJECTS.decode_lines(block)
