@@ -12,7 +12,7 @@ from tests.ingest.test_properties import moderate, sizes
 
 from penstock.core.limits import Limits
 from penstock.errors import InvalidInput
-from penstock.ingest.alike import FORMS_MAX, PATIENCE, QUOTES_MAX, SHORT_BYTES
+from penstock.ingest.alike import FORMS_MAX, GAPS_MAX, PATIENCE, SHORT_BYTES, VALUES_MAX
 from penstock.ingest.check import LineCheck
 from penstock.ingest.jsonl import JsonlIntake
 
@@ -269,7 +269,9 @@ def test_what_is_not_alike_is_looked_at(first: bytes, second: bytes, long: bytes
         FILE % b"a",
         GOOD.replace(b"hi", b"a\\\\"),
         GOOD.replace(b'"text"', b'"functionCall":{"name":"x"},"text"'),
-        GOOD.replace(b'"hi"', b'"hi"},{"text":' * QUOTES_MAX + b'""'),
+        GOOD.replace(b'"hi"', b'"hi"},{"text":' * GAPS_MAX + b'""'),
+        b'{"k":[' + b"1," * GAPS_MAX + b"1]," + GOOD[1:],
+        b'{"k":[' + b"{}," * VALUES_MAX + b"{}]," + GOOD[1:],
         GOOD.replace(b"contents", b"content"),
     ],
 )

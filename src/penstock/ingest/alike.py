@@ -27,8 +27,12 @@ FORMS_MAX: Final = 8
 """Forms remembered of one file; one that is needed anew takes the place of the one that was not
 needed for longest."""
 
-QUOTES_MAX: Final = 1_024
-"""Lines with more are not made into forms, which takes a step of Python for each."""
+VALUES_MAX: Final = 1_024
+"""Lines with more are not made into forms, which takes a step of Python for each value."""
+
+GAPS_MAX: Final = 64
+"""Nor are those with more gaps, which would take one for each gap of each line: numbers by the
+thousand are parsed sooner."""
 
 SOUND_BYTES_MAX: Final = 1_048_576
 """Blocks that are larger, for they end a long line, are judged line by line: the parser makes an
@@ -143,10 +147,10 @@ class AlikeLines:
         self._patience -= 1
         return at
 
-    def may_learn(self, line: bytes) -> bool:
+    def may_learn(self) -> bool:
         """Tell whether it is worth the time to make a form of a line, which counts as tried."""
         self._patience -= FORM_COSTS
-        return self._patience > 0 and line.count(b'"') <= QUOTES_MAX
+        return self._patience > 0
 
     def learn(self, line: bytes, request: dict[str, Any]) -> None:
         """Remember the form of a good line, which has that request."""
@@ -159,15 +163,17 @@ class AlikeLines:
 def _gaps(line: bytes, request: dict[str, Any]) -> list[tuple[int, int]] | None:
     """Return where in a good line texts and numbers stand that nobody judges.
 
-    None if somebody judges such texts in it, the addresses of files.
+    None if somebody judges such texts in it, the addresses of files, or if there are too many.
     """
     if not are_ordinary(request["contents"]):
         return None
     # Members that are not ordinary have columns of their own in the importer's table, so they must
     # be the same to the letter.
     is_ordinary = is_ordinary_beside(request)
-    gaps = []
-    for value in values(line, len(line)):
+    gaps: list[tuple[int, int]] = []
+    for count, value in enumerate(values(line, len(line))):
+        if count == VALUES_MAX:
+            return None
         keys = keys_of(value.levels)
         if keys[-1:] and keys[-1] in FILE_URI:
             return None
@@ -177,7 +183,7 @@ def _gaps(line: bytes, request: dict[str, Any]) -> list[tuple[int, int]] | None:
             gaps.append((value.at + 1, next(_STRING.finditer(line, value.at)).end() - 1))
         elif number := _WHOLE_NUMBER.match(line, value.at):
             gaps.append(number.span())
-    return gaps
+    return gaps if len(gaps) <= GAPS_MAX else None
 
 
 def _is_free(keys: Keys, *, is_ordinary: bool) -> bool:

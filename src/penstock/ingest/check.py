@@ -144,7 +144,7 @@ class LineCheck:
 
     def learn(self, line: bytes) -> None:
         """Take a line that must be looked at for an example of those to come, if it is good."""
-        if self._alike.may_learn(line) and self.is_plainly_good(line):
+        if self._alike.may_learn() and self.is_plainly_good(line):
             self._alike.learn(line, jiter.from_json(line)["request"])
 
     def is_plainly_good(self, line: bytes) -> bool:
