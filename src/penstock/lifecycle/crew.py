@@ -1,7 +1,8 @@
 """The processes that collect one large output, seen from the server.
 
-Two processes read rows, a segment each in turn; the first then puts the output together. They get
-the descriptors that they need and nothing else (`own_process`).
+Two processes read rows, a segment each in turn; the first then puts the output together, with the
+help of the other (`stripes`). They get the descriptors that they need and nothing else
+(`own_process`).
 """
 
 import socket
