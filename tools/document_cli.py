@@ -19,7 +19,6 @@ Made from the commands themselves: `--help` of each says the same.
 
 def build() -> str:
     """Return the page, or raise `SystemExit` with what has no words."""
-    # With the settings of the real one: a command keeps the names of its help that it first hears.
     context = click.Context(cli, info_name="penstock", **cli.context_settings)
     commands = list(_commands(cli, context, set()))
     lacking = [
@@ -30,9 +29,11 @@ def build() -> str:
     common: dict[str, dict[str, str]] = {}
     sections = []
     for path, command, inner in commands:
+        # Not `get_params`, which adds --help: all have it, and a command keeps the names of it that
+        # it first hears, so that the page would depend on who asked before.
         lacking += (
             f"{path}: {parameter.opts[0]} has no help"
-            for parameter in command.get_params(inner)
+            for parameter in command.params
             if isinstance(parameter, click.Option)
             and not parameter.hidden
             and not (parameter.help or "").strip()
@@ -85,9 +86,9 @@ def _section(
     parts = [f"\n## {path}\n\n```text\n{usage}\n```\n"]
     parts += _prose(command.help or "")
     rows = []
-    for parameter in command.get_params(context):
+    for parameter in command.params:
         record = parameter.get_help_record(context)
-        if record is None or not record[1] or parameter.name == "help":
+        if record is None or not record[1]:
             continue
         names, text = f"`{_cell(record[0])}`", _cell(record[1])
         if isinstance(parameter, Common):

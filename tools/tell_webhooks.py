@@ -11,6 +11,7 @@ delivery must have been answered 2xx, or be given up after ten tries.
 
 import argparse
 import asyncio
+import itertools
 import random
 import signal
 import sqlite3
@@ -83,6 +84,7 @@ class Receiver:
         self.requests: Counter[str] = Counter()
         self.bad_signatures = 0
         self.changed = 0
+        self.is_reached = asyncio.Event()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection, as its fate wants."""
@@ -120,6 +122,7 @@ class Receiver:
     def _check(self, name: str, headers: dict[str, str], body: bytes) -> None:
         delivery_id = headers["webhook-id"]
         self.requests[delivery_id] += 1
+        self.is_reached.set()
         self.changed += self.bodies.setdefault(delivery_id, body) != body
         at = datetime.fromtimestamp(int(headers["webhook-timestamp"]), UTC)
         expected = self._references[name].sign(delivery_id, at, body.decode())
@@ -198,28 +201,36 @@ async def send(path: Path, port: int, clock: Fast, speed: float) -> None:
     await deliverer.run()
 
 
-async def keep_killing(arguments: list[str], dice: random.Random, kills: Counter[str]) -> None:
+async def keep_killing(
+    arguments: list[str], dice: random.Random, kills: Counter[str], reached: asyncio.Event
+) -> None:
     """Have a sender, kill it after a while, have another one, for ever."""
-    while True:
+    for life in itertools.count():
         sender = await asyncio.create_subprocess_exec(
             sys.executable, __file__, *arguments, stdout=asyncio.subprocess.PIPE
         )
         try:
             if sender.stdout is None or not await sender.stdout.readline():
                 raise RuntimeError("a sender did not start")
-            await asyncio.sleep(dice.uniform(*LIFE_SECONDS))
+            if life == 0:
+                # While it sends, however few deliveries there are and however fast it is.
+                await reached.wait()
+            else:
+                await asyncio.sleep(dice.uniform(*LIFE_SECONDS))
+            kills["senders"] += 1
         finally:
             if sender.returncode is None:
                 sender.send_signal(signal.SIGKILL)
             await sender.wait()
-        kills["senders"] += 1
 
 
 @asynccontextmanager
-async def senders(arguments: list[str], seed: int, kills: Counter[str]) -> AsyncIterator[None]:
+async def senders(
+    arguments: list[str], seed: int, kills: Counter[str], reached: asyncio.Event
+) -> AsyncIterator[None]:
     """Have some of them within the block."""
     dice = [random.Random(seed + number) for number in range(SENDERS)]  # noqa: S311  # reproducible
-    tasks = [asyncio.create_task(keep_killing(arguments, each, kills)) for each in dice]
+    tasks = [asyncio.create_task(keep_killing(arguments, each, kills, reached)) for each in dice]
     try:
         yield
     finally:
@@ -269,7 +280,7 @@ async def tell(options: argparse.Namespace, folder: Path) -> int:
         arguments = ["--send", str(path), "--port", str(port)]
         arguments += ["--begun-at", repr(begun_at), "--speed", str(options.speed)]
         sent_at = time.monotonic()
-        async with senders(arguments, options.seed, kills):
+        async with senders(arguments, options.seed, kills, receiver[0].is_reached):
             await until_told(path, sent_at + options.seconds_max)
     return report(rows(path), receiver[0], kills["senders"], time.monotonic() - sent_at)
 

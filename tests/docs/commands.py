@@ -65,7 +65,7 @@ def _end(text: str, start: int) -> int:
 def complaint(words: list[str], *, whole: bool = True) -> str | None:
     """Return what is wrong with a command, or nothing; one that is not whole may lack arguments."""
     command: click.Command = cli
-    context = click.Context(cli, info_name="penstock")
+    context = click.Context(cli, info_name="penstock", **cli.context_settings)
     rest = list(words)
     while isinstance(command, click.Group):
         while rest and rest[0].startswith("-"):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import click
 import msgspec
 import pytest
 
@@ -11,6 +12,7 @@ import document_errors
 import document_limits
 import document_reference
 import document_settings
+from penstock.cli.main import cli
 from penstock.settings import Settings
 
 SOURCE = """
@@ -83,6 +85,18 @@ def test_an_expression_is_worked_out() -> None:
 def test_the_reference_is_that_of_the_code(page: str) -> None:
     """Each page is what would be written; what has no words fails with its name."""
     assert document_reference.settle(page, is_check=True), "run make generate"
+
+
+def test_the_commands_page_does_not_depend_on_what_ran_before() -> None:
+    """Commands that heard other names for their help than the real ones make the same page."""
+    page = document_reference.PAGES["cli"]()
+    bare = click.Context(cli, info_name="penstock")
+    for name in cli.list_commands(bare):
+        command = cli.get_command(bare, name)
+        assert command is not None
+        command._help_option = None
+        command.get_params(click.Context(command, info_name=name, parent=bare))
+    assert document_reference.PAGES["cli"]() == page
 
 
 def test_what_is_loaded_from_elsewhere_is_found(tmp_path: Path) -> None:
