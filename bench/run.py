@@ -30,6 +30,7 @@ BENCHMARKS: Final = {
     "ingest_gzip_100mb": ["ingest.py", "--door", "gzip", "--runs", "5"],
     "ingest_raw_300b_lines": [*_RAW, "--lines", "190000", "--line-bytes", "300"],
     "ingest_raw_300kb_lines": [*_RAW, "--lines", "330", "--line-bytes", "300000"],
+    "shapes": ["shapes.py"],
     "download_1gb": ["download.py"],
     "client_1gb": ["client.py", "--lines", "200000", "--line-bytes", "5300"],
     "map": ["map.py"],

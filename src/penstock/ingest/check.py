@@ -131,14 +131,17 @@ class LineCheck:
         self._may_be_simplest = self._free_levels >= SIMPLEST_LEVELS
         self._alike = AlikeLines()
 
-    def may_pass(self, block: bytes) -> bool:
-        """Tell whether good lines of this block may be found quickly, by `reach`."""
-        return self._alike.may_pass(block)
+    def lengths(self, block: bytes) -> list[int] | None:
+        """Return the bytes of each value of a block whose good lines `reach` may find quickly.
+
+        None if it cannot. Lines that are blank have no value, and blanks around one are not of it.
+        """
+        return self._alike.lengths(block)
 
     def reach(self, block: bytes, at: int) -> int:
         """Return where the lines from `at` on that are surely good end, after a line feed.
 
-        `at` itself means that the line there must be looked at. Only for a block that `may_pass`.
+        `at` itself means that the line there must be looked at. Only for a block with `lengths`.
         """
         return self._alike.reach(block, at)
 

@@ -4,8 +4,7 @@ Twelve bytes a line, so that 200,000 lines cost 2.4 MB and any line is one `prea
 """
 
 import struct
-from collections.abc import Iterable
-from itertools import chain
+from collections.abc import Sequence
 from typing import Final
 
 ROW: Final = struct.Struct("<QI")
@@ -15,11 +14,27 @@ ROW_BYTES: Final = ROW.size
 """Size of one row in bytes, 12."""
 
 
-def pack_rows(rows: Iterable[tuple[int, int]]) -> bytes:
+def pack_rows(rows: Sequence[tuple[int, int]]) -> bytes:
     """Return the rows `(offset, length)`, both in bytes, one after the other."""
-    numbers = list(chain.from_iterable(rows))
-    # One call for all rows costs a tenth of one for each.
-    return struct.pack("<" + "QI" * (len(numbers) // 2), *numbers)
+    return pack_columns([offset for offset, _ in rows], [length for _, length in rows])
+
+
+def pack_columns(offsets: Sequence[int], lengths: Sequence[int]) -> bytes:
+    """Return the rows of lines in order, from their offsets and lengths in bytes.
+
+    Raises `struct.error` when one does not fit its column, or if there are not as many of both.
+    """
+    rows = len(offsets)
+    packed = bytearray(rows * ROW_BYTES)
+    at = 0
+    # Columns that are laid into the rows byte by byte cost half of packing row by row.
+    for kind, numbers in (("Q", offsets), ("I", lengths)):
+        column = struct.pack(f"<{rows}{kind}", *numbers)
+        width = struct.calcsize(f"<{kind}")
+        for byte in range(width):
+            packed[at + byte :: ROW_BYTES] = column[byte::width]
+        at += width
+    return bytes(packed)
 
 
 def unpack_row(packed: bytes, row: int) -> tuple[int, int]:

@@ -10,7 +10,7 @@ A byte-order mark at the very start is dropped; everything else is stored as sen
 belongs to the line's end.
 """
 
-from operator import sub
+from itertools import accumulate
 from typing import Final
 
 import msgspec
@@ -19,7 +19,7 @@ from penstock.core.files import ANY_FILE, FileRule
 from penstock.core.limits import Limits
 from penstock.errors import InvalidInput, Problem, TooLarge
 from penstock.ingest.check import JSON_SPACE, UTF8_BOM, LineCheck
-from penstock.ingest.index import pack_rows
+from penstock.ingest.index import pack_columns
 from penstock.ingest.problems import pack_problem
 from penstock.ingest.sink import Sink
 from penstock.ingest.spot import SEARCHED_BYTES
@@ -85,7 +85,8 @@ class JsonlIntake:
         self._checked_bytes = 0
         self._line_number = 0
         self._line_count = 0
-        self._rows: list[tuple[int, int]] = []
+        self._offsets: list[int] = []
+        self._lengths: list[int] = []
         self._problems: list[Problem] = []
         self._problems_total = 0
 
@@ -215,49 +216,54 @@ class JsonlIntake:
     def _check_lines(self, whole: bytes) -> None:
         """Judge lines that are complete; only the very last may lack its line feed."""
         check = self._check
-        is_quick = (
-            b"\r" not in whole
-            and len(whole) <= self._limits.line_bytes_max
-            and check.may_pass(whole)
-        )
-        at = 0
+        lengths = None
+        if b"\r" not in whole and len(whole) <= self._limits.line_bytes_max:
+            lengths = check.lengths(whole)
+        bare = None
+        if lengths is not None and sum(lengths) + len(lengths) == len(whole):
+            # There is nothing between the values but line feeds, so they are the lines.
+            bare = lengths
+        at = number = 0
         while at < len(whole):
-            good = check.reach(whole, at) if is_quick else at
+            good = check.reach(whole, at) if lengths is not None else at
             if good > at:
-                self._count_good(whole, at, good)
+                if bare is None:
+                    known = _lengths(whole, at, good)
+                elif good == len(whole):
+                    known = bare[number:]
+                else:
+                    known = bare[number : number + whole.count(b"\n", at, good)]
+                self._count_good(whole, at, known)
+                number += len(known)
                 at = good
                 continue
             end = whole.find(b"\n", at)
             line = whole[at : end if end >= 0 else len(whole)]
             self._take_line(line)
-            if is_quick:
+            if lengths is not None:
                 check.learn(line)
+            number += 1
             at += len(line) + 1
-        if len(self._rows) >= INDEX_ROWS:
+        if len(self._offsets) >= INDEX_ROWS:
             self._write_rows()
 
-    def _count_good(self, block: bytes, start: int, stop: int) -> None:
-        """Count the lines of a part of a block that are requests as they stand."""
-        find = block.find
+    def _count_good(self, block: bytes, start: int, lengths: list[int]) -> None:
+        """Count lines from an index of a block on that are requests as they stand."""
         shift = self._checked_bytes - start
-        ends: list[int] = []
-        at = start
-        # Nothing finds a single byte as quickly, and splitting would copy all.
-        while at < stop:
-            end = find(b"\n", at)
-            ends.append(end + shift)
-            at = end + 1
-        offsets = [self._checked_bytes, *[end + 1 for end in ends]]
+        offsets = list(accumulate([length + 1 for length in lengths], initial=self._checked_bytes))
         self._checked_bytes = offsets.pop()
         if self._survey is not None:
-            for number, (begin, end) in enumerate(zip(offsets, ends, strict=True), start=1):
-                self._survey.take(block[begin - shift : end - shift], self._line_number + number)
-        self._go_on(len(ends))
-        self._line_count += len(ends)
+            lines = zip(offsets, lengths, strict=True)
+            for number, (offset, length) in enumerate(lines, start=self._line_number + 1):
+                at = offset - shift
+                self._survey.take(block[at : at + length], number)
+        self._go_on(len(lengths))
+        self._line_count += len(lengths)
         if self._line_count > self._limits.job_lines_max:
             raise self._too_many()
         if not self._is_lost:
-            self._rows += zip(offsets, map(sub, ends, offsets), strict=True)
+            self._offsets += offsets
+            self._lengths += lengths
 
     def _go_on(self, lines: int) -> None:
         self._line_number += lines
@@ -284,7 +290,8 @@ class JsonlIntake:
         if self._line_count > self._limits.job_lines_max:
             raise self._too_many()
         if not self._is_lost:
-            self._rows.append((self._checked_bytes, len(line)))
+            self._offsets.append(self._checked_bytes)
+            self._lengths.append(len(line))
 
     def _check_line(self, line: bytes) -> None:
         # Words cost time and memory; beyond the reported lines only the count is wanted.
@@ -315,9 +322,10 @@ class JsonlIntake:
         self._sink.write_problem(pack_problem(self._line_count, problem))
 
     def _write_rows(self) -> None:
-        if self._rows and not self._is_lost:
-            self._sink.write_index(pack_rows(self._rows))
-        self._rows.clear()
+        if self._offsets and not self._is_lost:
+            self._sink.write_index(pack_columns(self._offsets, self._lengths))
+        self._offsets.clear()
+        self._lengths.clear()
 
     def _too_many(self) -> TooLarge:
         most = self._limits.job_lines_max
@@ -366,6 +374,14 @@ class JsonlIntake:
             problems=self._problems,
             problems_total=self._problems_total,
         )
+
+
+def _lengths(block: bytes, start: int, stop: int) -> list[int]:
+    """Return how long the lines of a part of a block are, without their line feeds."""
+    lengths = list(map(len, block[start:stop].split(b"\n")))
+    # Nothing is behind the last line feed.
+    lengths.pop()
+    return lengths
 
 
 _WHOLE_FILES: Final = {
