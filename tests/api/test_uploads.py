@@ -2,89 +2,40 @@
 
 import asyncio
 import base64
-import gzip
 import json
-import threading
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
-import httpx2
-import msgspec
 import pytest
-from backports import zstd
-from tests.api.driver import BASE, Api, Scripted, files, job_ids, lines, submission
+from tests.api.driver import BASE, Api, files, job_ids, submission
+from tests.api.uploading import (
+    BAD,
+    BOMB,
+    GOOD,
+    JSONL,
+    LIMITS,
+    PACKERS,
+    PROBLEMS,
+    URL,
+    Answer,
+    Client,
+    begin,
+    begun,
+    limits,
+    offset_of,
+    piece,
+    streamed,
+    turns_until,
+    uploaded,
+)
 from tests.fake_clock import FakeClock
 
 from penstock.api.upload_fields import PARTIAL_TYPE
-from penstock.api.uploads import SWEEP_SECONDS, _undivided
-from penstock.blobs.partial import Partials
+from penstock.api.uploads import SWEEP_SECONDS
 from penstock.blobs.spool import INPUT, Spool
-from penstock.core.job import JobId, new_job_id
-from penstock.core.limits import Limits
 from penstock.store.store import Store
 
-URL = f"{BASE}/uploads"
-LIMITS = Limits(job_bytes_max=3_000_000, uploads_open_max=3, upload_seconds_max=600)
-GOOD = lines(5).encode()
-BAD = b'{"request": {"contents": []}}\n{"x": 1}\n'
-BOMB = GOOD + b" " * 2_900_000
-PACKERS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "zstd": zstd.compress}
-JSONL = "application/jsonl"
-PROBLEMS = "https://iana.org/assignments/http-problem-types#"
-Client = httpx2.AsyncClient
-Answer = httpx2.Response
-Body = bytes | AsyncIterable[bytes]
-
-
-@pytest.fixture
-def limits() -> Limits:
-    """Limits that a test can reach."""
-    return LIMITS
-
-
-async def begin(
-    client: Client, content: bytes = b"", *, kind: str = JSONL, complete: str = "?0", **more: str
-) -> Answer:
-    """Create an upload."""
-    headers = {"Content-Type": kind, "Upload-Complete": complete, **named(more)}
-    return await client.post(URL, content=content, headers=headers)
-
-
-async def begun(client: Client, *, kind: str = JSONL, **more: str) -> str:
-    """Create an upload and return where it is."""
-    answer = await begin(client, b"", kind=kind, **more)
-    assert answer.status_code == 201, answer.text
-    return str(answer.headers["location"])
-
-
-async def piece(
-    client: Client, where: str, offset: int, content: Body = b"", complete: str = "?0", **more: str
-) -> Answer:
-    """Append to an upload."""
-    headers = {
-        "Content-Type": PARTIAL_TYPE,
-        "Upload-Complete": complete,
-        "Upload-Offset": str(offset),
-        **named(more),
-    }
-    return await client.patch(where, content=content, headers=headers)
-
-
-def named(headers: dict[str, str]) -> dict[str, str]:
-    """Headers from keywords."""
-    return {name.replace("_", "-"): value for name, value in headers.items()}
-
-
-async def offset_of(client: Client, where: str) -> int:
-    """Where to go on."""
-    answer = await client.head(where)
-    assert answer.status_code == 204
-    return int(answer.headers["upload-offset"])
-
-
-def uploaded(tmp_path: Path) -> list[str]:
-    """What the folder of uploads holds."""
-    return files(tmp_path / "data" / "uploads")
+__all__ = ["limits"]
 
 
 async def test_an_upload_in_pieces_becomes_a_job(
@@ -242,82 +193,6 @@ async def test_nothing_can_be_added_to_a_finished_upload(acme: Client) -> None:
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.json()["type"] == f"{PROBLEMS}completed-upload"
         assert answer.headers["upload-complete"] == "?1"
-
-
-def remembered(api: Api, where: str, job_id: JobId) -> None:
-    """Leave the upload as a finish does that was killed after it had chosen its job's id."""
-    partials = api.partials
-    partial = partials.get(where.rpartition("/")[2])
-    assert partial is not None
-    partials.put(msgspec.structs.replace(partial, job_id=job_id, length=partial.offset))
-
-
-async def test_a_finish_killed_before_the_commit_is_done_again(
-    acme: Client, api: Api, store: Store
-) -> None:
-    """Chosen id, no row: the next finish makes the job, with that id."""
-    where = await begun(acme)
-    await piece(acme, where, 0, GOOD)
-    job_id = new_job_id()
-    remembered(api, where, job_id)
-    done = await piece(acme, where, len(GOOD), b"", "?1")
-    assert done.json()["request_id"] == job_id
-    assert await job_ids(store) == {job_id}
-
-
-async def test_a_finish_killed_after_the_commit_finds_its_job(
-    acme: Client, api: Api, store: Store, tmp_path: Path
-) -> None:
-    """Chosen id and a row: the next finish answers it, and the bytes go."""
-    other = (await begin(acme, GOOD, complete="?1")).json()["request_id"]
-    where = await begun(acme)
-    await piece(acme, where, 0, GOOD)
-    remembered(api, where, JobId(other))
-    done = await piece(acme, where, len(GOOD), b"", "?1")
-    assert done.json()["request_id"] == other
-    assert api.accepted == 1
-    assert await job_ids(store) == {other}
-    assert all(name.endswith(".json") for name in uploaded(tmp_path))
-
-
-@pytest.fixture
-def scripted(store: Store, api: Api, spool: Spool, clock: FakeClock) -> Scripted:
-    """The jobs of the API, which do as they are told."""
-    store.jobs = Scripted(store._engine, store.audit)
-    api.__init__(store, spool, clock, LIMITS)  # type: ignore[misc]  # the same API over other jobs
-    return store.jobs
-
-
-async def broken() -> None:
-    """Fail as a database does whose disk is gone."""
-    raise OSError("the disk of the database is gone")
-
-
-async def test_a_commit_that_failed_after_it_took_effect_is_found(
-    scripted: Scripted, acme: Client, api: Api
-) -> None:
-    """When the database fails and yet has the row, the row is the answer."""
-    scripted.after = broken
-    where = await begun(acme)
-    done = await piece(acme, where, 0, GOOD, "?1")
-    assert done.status_code == 200
-    assert await job_ids(api.store) == {done.json()["request_id"]}
-    assert api.accepted == 0
-
-
-async def test_a_finish_that_fails_for_our_fault_can_be_tried_again(
-    scripted: Scripted, acme: Client, store: Store
-) -> None:
-    """An error of the server keeps the upload; the next finish makes the one job."""
-    scripted.before = broken
-    where = await begun(acme)
-    assert (await piece(acme, where, 0, GOOD, "?1")).status_code == 500
-    told = await acme.head(where)
-    assert told.headers["upload-complete"] == "?0"
-    scripted.before = None
-    done = await piece(acme, where, len(GOOD), b"", "?1")
-    assert done.status_code == 200
-    assert await job_ids(store) == {done.json()["request_id"]}
 
 
 # -- refusals ------------------------------------------------------------------------------------
@@ -615,178 +490,3 @@ async def test_the_sweep_goes_on_after_an_error(
     assert clock.slept[0] == SWEEP_SECONDS
     assert (await acme.head(where)).status_code == 404
     assert api.partials.all() == []
-
-
-async def turns_until(condition: Callable[[], bool]) -> None:
-    """Let the others have their turns until it is so; threads have no event to wait for."""
-    while not condition():  # noqa: ASYNC110  # as the sentence says
-        await asyncio.sleep(0)
-
-
-# -- several requests at once ----------------------------------------------------------------------
-
-
-class Slow:
-    """A body whose rest comes when the test says so."""
-
-    def __init__(self, first: bytes, rest: bytes) -> None:
-        self._first, self._rest = first, rest
-        self.has_begun = asyncio.Event()
-        self.may_go_on = asyncio.Event()
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        yield self._first
-        self.has_begun.set()
-        await self.may_go_on.wait()
-        yield self._rest
-
-
-def streamed(chunks: list[bytes]) -> AsyncIterator[bytes]:
-    """A body of unknown length."""
-
-    async def body() -> AsyncIterator[bytes]:
-        for chunk in chunks:
-            yield chunk
-
-    return body()
-
-
-async def test_of_two_pieces_at_once_one_is_refused(acme: Client, clock: FakeClock) -> None:
-    """The second PATCH meets 423 without an offset; the first one is not disturbed."""
-    where = await begun(acme)
-    slow = Slow(GOOD[:30], GOOD[30:60])
-    first = asyncio.create_task(piece(acme, where, 0, slow))
-    await slow.has_begun.wait()
-    second = await piece(acme, where, 0, GOOD[:30])
-    assert second.status_code == 423
-    assert second.headers["retry-after"] == "1"
-    assert "upload-offset" not in second.headers
-    slow.may_go_on.set()
-    assert (await first).headers["upload-offset"] == "60"
-    assert clock.slept == []
-
-
-async def test_the_question_for_the_offset_ends_a_piece(acme: Client) -> None:
-    """HEAD stops a piece that is still coming: what came is counted, and its sender is told."""
-    where = await begun(acme)
-    slow = Slow(GOOD[:30], GOOD[30:60])
-    first = asyncio.create_task(piece(acme, where, 0, slow))
-    await slow.has_begun.wait()
-    assert await offset_of(acme, where) == 30
-    ended = await first
-    assert ended.status_code == 409
-    assert ended.json()["code"] == "upload_interrupted"
-    assert ended.headers["upload-offset"] == "30"
-    done = await piece(acme, where, 30, GOOD[30:], "?1")
-    assert done.status_code == 200
-
-
-async def test_two_questions_at_once_end_a_piece_once(acme: Client) -> None:
-    """Both wait for the same end and are told the same."""
-    where = await begun(acme)
-    slow = Slow(GOOD[:30], b"")
-    first = asyncio.create_task(piece(acme, where, 0, slow))
-    await slow.has_begun.wait()
-    assert await asyncio.gather(*(offset_of(acme, where) for _ in range(3))) == [30] * 3
-    assert (await first).status_code == 409
-
-
-async def test_a_removal_ends_a_piece(acme: Client, tmp_path: Path) -> None:
-    """DELETE does not wait for a sender; its piece is refused, and nothing stays."""
-    where = await begun(acme)
-    slow = Slow(GOOD[:30], GOOD[30:60])
-    first = asyncio.create_task(piece(acme, where, 0, slow))
-    await slow.has_begun.wait()
-    assert (await acme.delete(where)).status_code == 204
-    assert (await first).status_code == 409
-    assert uploaded(tmp_path) == []
-
-
-async def test_a_request_that_is_ended_keeps_what_came(acme: Client) -> None:
-    """A server that stops ends its requests; what they brought is counted."""
-    where = await begun(acme)
-    slow = Slow(GOOD[:30], GOOD[30:60])
-    first = asyncio.create_task(piece(acme, where, 0, slow))
-    await slow.has_begun.wait()
-    first.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await first
-    assert await offset_of(acme, where) == 30
-
-
-async def test_a_thread_is_waited_for_however_often_its_request_is_ended() -> None:
-    """Two threads never write to one file, because a request does not leave its thread behind."""
-    may_end = threading.Event()
-    call = asyncio.create_task(_undivided(may_end.wait))
-    for _ in range(3):
-        await asyncio.sleep(0)
-        call.cancel()
-    await asyncio.sleep(0)
-    assert not call.done()
-    may_end.set()
-    with pytest.raises(asyncio.CancelledError):
-        await call
-
-
-async def test_lost_bytes_do_not_become_a_job(acme: Client, api: Api, store: Store) -> None:
-    """When somebody took bytes away, the finish fails and no job is made of the others."""
-    where = await begun(acme)
-    await piece(acme, where, 0, GOOD)
-    (partial,) = api.partials.all()
-    api.partials.path(partial.id).write_bytes(lines(4).encode())
-    assert (await piece(acme, where, len(GOOD), b"", "?1")).status_code == 500
-    assert await job_ids(store) == set()
-
-
-async def test_racing_pieces_append_once(acme: Client, spool: Spool) -> None:
-    """Of many equal pieces at once exactly one is appended."""
-    where = await begun(acme)
-    answers = await asyncio.gather(*(piece(acme, where, 0, GOOD[:70]) for _ in range(6)))
-    assert min(answer.status_code for answer in answers) == 204
-    assert {answer.status_code for answer in answers} <= {204, 409, 423}
-    assert [answer.status_code for answer in answers].count(204) == 1
-    done = await piece(acme, where, 70, GOOD[70:], "?1")
-    assert spool.path(done.json()["request_id"], INPUT).read_bytes() == GOOD
-
-
-async def test_racing_finishes_make_one_job(acme: Client, api: Api, store: Store) -> None:
-    """Of many finishes at once one makes the job; the others wait their turn or are told it."""
-    where = await begun(acme)
-    await piece(acme, where, 0, GOOD)
-    answers = await asyncio.gather(*(piece(acme, where, len(GOOD), b"", "?1") for _ in range(6)))
-    assert {answer.status_code for answer in answers} <= {200, 423}
-    assert api.accepted == 1
-    (job_id,) = await job_ids(store)
-    told = {answer.json()["request_id"] for answer in answers if answer.status_code == 200}
-    assert told == {job_id}
-
-
-async def test_nothing_ends_a_finish(scripted: Scripted, acme: Client) -> None:
-    """While the job is made, HEAD answers, and DELETE and PATCH meet 423."""
-    reached, go_on = asyncio.Event(), asyncio.Event()
-
-    async def wait() -> None:
-        reached.set()
-        await go_on.wait()
-
-    scripted.before = wait
-    where = await begun(acme)
-    finishing = asyncio.create_task(piece(acme, where, 0, GOOD, "?1"))
-    await reached.wait()
-    told = await acme.head(where)
-    assert told.headers["upload-offset"] == str(len(GOOD))
-    assert told.headers["upload-complete"] == "?0"
-    assert (await acme.delete(where)).status_code == 423
-    assert (await piece(acme, where, len(GOOD), b"", "?1")).status_code == 423
-    go_on.set()
-    assert (await finishing).status_code == 200
-
-
-async def test_an_upload_outlives_its_server(acme: Client, api: Api, tmp_path: Path) -> None:
-    """The next process finds the offset and the head of the upload, and finishes it."""
-    where = await begun(acme, Upload_Length=str(len(GOOD)))
-    await piece(acme, where, 0, GOOD[:64])
-    (left,) = Partials(tmp_path / "data").all()
-    assert left == api.partials.get(left.id)
-    assert (left.offset, left.length, left.org_id) == (64, len(GOOD), "acme")
-    assert left.headers == {"content-type": JSONL}

@@ -1,0 +1,80 @@
+"""The finish of an upload: once, whatever is killed, fails or is asked again."""
+
+from pathlib import Path
+
+import msgspec
+from tests.api.driver import Api, Scripted, job_ids
+from tests.api.uploading import GOOD, Client, begin, begun, limits, piece, scripted, uploaded
+
+from penstock.core.job import JobId, new_job_id
+from penstock.store.store import Store
+
+__all__ = ["limits", "scripted"]
+
+
+def remembered(api: Api, where: str, job_id: JobId) -> None:
+    """Leave the upload as a finish does that was killed after it had chosen its job's id."""
+    partials = api.partials
+    partial = partials.get(where.rpartition("/")[2])
+    assert partial is not None
+    partials.put(msgspec.structs.replace(partial, job_id=job_id, length=partial.offset))
+
+
+async def test_a_finish_killed_before_the_commit_is_done_again(
+    acme: Client, api: Api, store: Store
+) -> None:
+    """Chosen id, no row: the next finish makes the job, with that id."""
+    where = await begun(acme)
+    await piece(acme, where, 0, GOOD)
+    job_id = new_job_id()
+    remembered(api, where, job_id)
+    done = await piece(acme, where, len(GOOD), b"", "?1")
+    assert done.json()["request_id"] == job_id
+    assert await job_ids(store) == {job_id}
+
+
+async def test_a_finish_killed_after_the_commit_finds_its_job(
+    acme: Client, api: Api, store: Store, tmp_path: Path
+) -> None:
+    """Chosen id and a row: the next finish answers it, and the bytes go."""
+    other = (await begin(acme, GOOD, complete="?1")).json()["request_id"]
+    where = await begun(acme)
+    await piece(acme, where, 0, GOOD)
+    remembered(api, where, JobId(other))
+    done = await piece(acme, where, len(GOOD), b"", "?1")
+    assert done.json()["request_id"] == other
+    assert api.accepted == 1
+    assert await job_ids(store) == {other}
+    assert all(name.endswith(".json") for name in uploaded(tmp_path))
+
+
+async def broken() -> None:
+    """Fail as a database does whose disk is gone."""
+    raise OSError("the disk of the database is gone")
+
+
+async def test_a_commit_that_failed_after_it_took_effect_is_found(
+    scripted: Scripted, acme: Client, api: Api
+) -> None:
+    """When the database fails and yet has the row, the row is the answer."""
+    scripted.after = broken
+    where = await begun(acme)
+    done = await piece(acme, where, 0, GOOD, "?1")
+    assert done.status_code == 200
+    assert await job_ids(api.store) == {done.json()["request_id"]}
+    assert api.accepted == 0
+
+
+async def test_a_finish_that_fails_for_our_fault_can_be_tried_again(
+    scripted: Scripted, acme: Client, store: Store
+) -> None:
+    """An error of the server keeps the upload; the next finish makes the one job."""
+    scripted.before = broken
+    where = await begun(acme)
+    assert (await piece(acme, where, 0, GOOD, "?1")).status_code == 500
+    told = await acme.head(where)
+    assert told.headers["upload-complete"] == "?0"
+    scripted.before = None
+    done = await piece(acme, where, len(GOOD), b"", "?1")
+    assert done.status_code == 200
+    assert await job_ids(store) == {done.json()["request_id"]}
