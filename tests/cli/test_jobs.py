@@ -208,10 +208,12 @@ def test_interrupted_while_fetching(stub: Stub, tmp_path: Path) -> None:
 
 
 def test_bad_lines(stub: Stub, lines: Path, capsys: Out) -> None:
-    """Bad lines are shown with place, excerpt and hint, twenty at most, and the rest is counted."""
+    """Bad lines are shown with place and excerpt, twenty at most, and a hint stands there once."""
     first = {"line": 12, "column": 8, "message": "no\x1b[2Jcomma", "path": "$.request"}
     first |= {"excerpt": '{"a" 1}', "hint": "add a comma"}
-    details = [first] + [{"line": line, "message": "bad"} for line in range(13, 53)]
+    details = [first] + [
+        {"line": line, "message": "bad", "hint": "add a comma"} for line in range(13, 53)
+    ]
     stub.on(
         "POST",
         "/requests",

@@ -170,12 +170,18 @@ class _Handler(BaseHTTPRequestHandler):
         del format, args
 
 
+class _Server(ThreadingHTTPServer):
+    # Closing waits for the answers that are being given: one that a client has left would complain
+    # of it in the middle of the next test.
+    daemon_threads = False
+
+
 @contextmanager
 def running() -> Iterator[Stub]:
     """Run a stub on a free port of this machine."""
     stub = Stub("")
     handler = type("Handler", (_Handler,), {"stub": stub})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = _Server(("127.0.0.1", 0), handler)
     stub.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

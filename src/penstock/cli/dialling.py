@@ -11,9 +11,8 @@ from penstock.cli.failure import (
     PROBLEMS_SHOWN_MAX,
     ExitCode,
     Failure,
-    Place,
     exit_code_for,
-    located,
+    places,
 )
 from penstock.client import (
     Api,
@@ -75,12 +74,12 @@ def dialled(caller: Caller, file: str) -> Iterator[Api]:
 
 def failure_of(error: ClientError, file: str = "input") -> Failure:
     """Return what the user is told of an error of the client."""
-    places = _places(error, file) + _holders(error) if isinstance(error, APIError) else []
+    told = _places(error, file) + _holders(error) if isinstance(error, APIError) else []
     request_id = getattr(error, "request_id", None)
     if request_id and isinstance(error, APIError) and error.status >= _SERVER_ERRORS_FROM:
-        places.append(f"request id {request_id}, for the server's log")
+        told.append(f"request id {request_id}, for the server's log")
     return Failure(
-        error.message, code=error.code, exit_code=_exit_code(error), fix=_fix(error), places=places
+        error.message, code=error.code, exit_code=_exit_code(error), fix=_fix(error), places=told
     )
 
 
@@ -127,14 +126,6 @@ def _holders(error: APIError) -> list[str]:
 
 def _places(error: APIError, file: str) -> list[str]:
     shown = error.details[:PROBLEMS_SHOWN_MAX]
-    places = [
-        line
-        for detail in shown
-        for line in Place(file, detail.line, detail.column).lines(
-            located(detail.message, detail.path),
-            detail.excerpt,
-            detail.hint,
-        )
-    ]
+    told = places(file, shown)
     more = error.details_total - len(shown)
-    return [*places, f"… and {more:,} more"] if more > 0 else places
+    return [*told, f"… and {more:,} more"] if more > 0 else told

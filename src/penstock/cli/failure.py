@@ -1,13 +1,18 @@
 """How a command fails: one sentence, where, what to do, and an exit code for scripts."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 from penstock.client.screen import clean
+
+if TYPE_CHECKING:
+    # What the server says, and what we find ourselves; neither is needed to run.
+    from penstock.client.errors import Detail
+    from penstock.errors import Problem
 
 PROBLEMS_SHOWN_MAX = 20
 
@@ -81,19 +86,25 @@ class Failure(Exception):
             click.echo(f"fix: {clean(self.fix)}", file=out)
 
 
-class Place:
-    """One bad line as it is shown: where, what, the text around it, and what to do."""
+def places(
+    file: str, faults: "Iterable[Problem | Detail]", *, names_codes: bool = False
+) -> list[str]:
+    """Return bad lines as they are shown: where, what, the text around it, what to do.
 
-    def __init__(self, file: str, line: int | None, column: int | None) -> None:
-        self._where = ":".join(
-            str(part) for part in (clean(file), line, column) if part is not None
+    What to do stands below the first that it helps with: twenty times the same would hide where
+    they differ.
+    """
+    shown: list[str] = []
+    told: set[str] = set()
+    for fault in faults:
+        where = ":".join(
+            str(part) for part in (clean(file), fault.line, fault.column) if part is not None
         )
-
-    def lines(self, message: str, excerpt: str | None, hint: str | None) -> list[str]:
-        """Return the lines to print, indented below the first."""
-        shown = [f"{self._where}  {clean(message)}"]
-        if excerpt:
-            shown.append(f"    {clean(excerpt)}")
-        if hint:
-            shown.append(f"    hint: {clean(hint)}")
-        return shown
+        what = located(fault.message, fault.path)
+        shown.append(f"{where}  {clean(f'{fault.code}: {what}' if names_codes else what)}")
+        if fault.excerpt:
+            shown.append(f"    {clean(fault.excerpt)}")
+        if fault.hint and fault.hint not in told:
+            told.add(fault.hint)
+            shown.append(f"    hint: {clean(fault.hint)}")
+    return shown

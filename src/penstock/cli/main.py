@@ -11,7 +11,7 @@ import click
 
 from penstock import __version__
 from penstock.cli.command import Lazy
-from penstock.cli.failure import ExitCode, Failure, Place, exit_code_for, located
+from penstock.cli.failure import ExitCode, Failure, exit_code_for, places
 from penstock.cli.tree import TOP, TOP_ALIASES, TOPICS
 from penstock.errors import ConfigurationError, PenstockError
 
@@ -154,18 +154,15 @@ def _failure(error: Failure | click.ClickException | PenstockError | OSError) ->
 
 
 def _ours(error: PenstockError) -> Failure:
-    places = [
-        line
-        for problem in error.problems
-        for line in Place("input", problem.line, problem.column).lines(
-            located(problem.message, problem.path), problem.excerpt, problem.hint
-        )
-    ]
     code = exit_code_for(error.status, lines_bad=bool(error.problems))
     if isinstance(error, ConfigurationError):
         code = ExitCode.USAGE
     return Failure(
-        error.message, code=error.error_code, exit_code=code, fix=error.hint, places=places
+        error.message,
+        code=error.error_code,
+        exit_code=code,
+        fix=error.hint,
+        places=places("input", error.problems),
     )
 
 
