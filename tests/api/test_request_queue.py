@@ -95,6 +95,12 @@ async def test_an_unknown_model_names_the_allowed(
     assert await nothing_stored(api, tmp_path)
 
 
+async def test_a_model_that_is_nearly_right_is_named(acme: httpx2.AsyncClient) -> None:
+    """What was probably meant stands before all that there is."""
+    answer = await submit(acme, submission(lines(1), model="gemini-3-flash-preveiw"))
+    assert "did you mean gemini-3-flash-preview" in answer.json()["message"]
+
+
 @pytest.mark.parametrize("model", [7, ["gemini-3-flash-preview"], {}, True])
 async def test_a_model_that_is_no_text_is_refused(acme: httpx2.AsyncClient, model: object) -> None:
     """Another type of model is a clear refusal and no crash."""

@@ -141,8 +141,9 @@ MANY = (
            'name ' || (n - n / 100 * 100) FROM one
     """,
     """
-    INSERT INTO job_labels (job_id, key, value, org_id, created_at)
-    SELECT id, 'team', CASE WHEN name LIKE 'name 5_' THEN 'ads' ELSE 'x' END, org_id, created_at
+    INSERT INTO job_labels (job_id, key, value, org_id, created_at, state, name, labels)
+    SELECT id, 'team', CASE WHEN name LIKE 'name 5_' THEN 'ads' ELSE 'x' END, org_id, created_at,
+           state, name, CASE WHEN name LIKE 'name 5_' THEN '{"team":"ads"}' ELSE '{"team":"x"}' END
     FROM jobs
     """,
     "ANALYZE",
@@ -159,7 +160,7 @@ def many(store: Store) -> None:
 async def plan_of(store: Store, page: Page) -> list[str]:
     """How the database finds the ids of a page."""
     async with store._engine.connect() as connection:
-        query = await lists.ids_of(connection, ACME, page)
+        query = (await lists.find(connection, ACME, page)).ids
         sql = query.compile(connection.sync_connection, compile_kwargs={"literal_binds": True})
         is_sqlite = connection.dialect.name == "sqlite"
         words = "EXPLAIN QUERY PLAN" if is_sqlite else "EXPLAIN"

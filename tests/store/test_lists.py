@@ -12,7 +12,7 @@ from tests.store.driver import bring, look
 from penstock.core.job import Job, OrgId
 from penstock.core.state import JobState
 from penstock.store.jobs import Page
-from penstock.store.lists import ids_by_state
+from penstock.store.lists import ids_by_state, part_of
 from penstock.store.store import Store
 
 MakeJob = Callable[..., Job]
@@ -132,15 +132,18 @@ FILTERS = [None, frozenset({JobState.FAILED}), QUEUED, frozenset(JobState)]
 
 
 @pytest.mark.parametrize("location", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("total", [4000, 60])
 @pytest.mark.parametrize("before", [None, (START, "req_x")])
 @pytest.mark.parametrize("states", FILTERS)
 async def test_lists_read_nothing_but_indexes(
     store: Store,
     states: frozenset[JobState] | None,
     before: tuple[float, str] | None,
+    total: int,
 ) -> None:
     """Neither a sort nor a row that is not shown: a page's cost is what it skips, in an index."""
-    query = ids_by_state(ACME, Page(states=states, offset=9, before=before), merges=True)
+    page = Page(states=states, offset=9, before=before)
+    query = ids_by_state(ACME, page, part_of(page, total), merges=True)
     sql = str(query.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True}))
     plan = [row[3] for row in look(store, f"EXPLAIN QUERY PLAN {sql}")]
     searches = [step for step in plan if step.startswith("SEARCH jobs")]
@@ -167,13 +170,16 @@ async def test_lists_read_nothing_but_indexes_on_postgres(store: Store) -> None:
     """There each state gives what the page can need, from its index and in order."""
     look(store, MANY)
     look(store, "ANALYZE jobs")
-    for states, before in product(FILTERS, (None, (2000.0, "req_x"))):
-        query = ids_by_state(ACME, Page(states=states, offset=9, before=before), merges=False)
+    for states, before, total in product(FILTERS, (None, (2000.0, "req_x")), (4000, 60)):
+        page = Page(states=states, offset=9, before=before)
+        query = ids_by_state(ACME, page, part_of(page, total), merges=False)
         async with store._engine.connect() as connection:
             sql = query.compile(connection.sync_connection, compile_kwargs={"literal_binds": True})
             plan = [row[0] for row in await connection.execute(sa.text(f"EXPLAIN {sql}"))]
+        is_from_end = total == 60 and before is None
+        direction = f"Scan{'' if is_from_end else ' Backward'} using ix_jobs_org"
         scans = [step for step in plan if " Scan" in step and "Subquery" not in step]
         assert len(scans) == (1 if states is None else len(states))
-        assert all("Scan Backward using ix_jobs_org" in step for step in scans)
+        assert all(direction in step for step in scans)
         limits = [step for step in plan if "Limit" in step]
         assert len(limits) == (1 if len(scans) == 1 else len(scans) + 1)

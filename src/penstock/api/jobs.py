@@ -1,6 +1,7 @@
 """Jobs in the terms of the domain: the dialects' only door to store and bytes."""
 
 import asyncio
+import difflib
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from typing import Final, cast
 
@@ -209,8 +210,7 @@ class JobDoor(msgspec.Struct, frozen=True, kw_only=True):
 
     async def page(self, principal: Principal, page: Page) -> tuple[list[Job], int]:
         """Return one page of the tenant's jobs and the count of all that match."""
-        jobs = await self.jobs.page(principal.org_id, page)
-        return jobs, await self.jobs.count(principal.org_id, page)
+        return await self.jobs.listed(principal.org_id, page)
 
     async def cancel(self, principal: Principal, job_id: str) -> Job:
         """Commit the wish to cancel and return the job; asking twice is the same as once."""
@@ -323,9 +323,12 @@ class JobDoor(msgspec.Struct, frozen=True, kw_only=True):
             wanted = payload.get("model")
         model = self.default_model if wanted is None else wanted
         if not isinstance(model, str) or model not in self.models:
-            allowed = ", ".join(sorted(self.models))
+            name, known = str(model)[:80], sorted(self.models)
+            close = difflib.get_close_matches(name, known)
+            meant = f"; did you mean {' or '.join(close)}?" if close else "."
+            # Many clients show their users the message alone.
             raise InvalidRequest(
-                f"The model {str(model)[:80]!r} is not known. Allowed: {allowed}.",
+                f"The model {name!r} is not known{meant} Allowed: {', '.join(known)}.",
                 code="unknown_model",
                 hint="Set payload.model to one of the allowed models.",
             )

@@ -28,7 +28,7 @@ from penstock.store.tables import metadata
 T = TypeVar("T")
 
 WAL_SAFE_SINCE: Final = (3, 51, 3)
-REVISION: Final = "0007"
+REVISION: Final = "0008"
 """The newest migration in `migrations/versions`."""
 
 MIGRATION_LOCK: Final = 0x50656E73746F636B

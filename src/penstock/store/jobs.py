@@ -22,7 +22,7 @@ from penstock.store.connections import Connections
 from penstock.store.database import typed
 from penstock.store.deliveries import announce
 from penstock.store.ledger import reserve, settle
-from penstock.store.lists import OURS, Page, count_of, ids_of
+from penstock.store.lists import OURS, Page, find
 from penstock.store.moves import OPEN, Finish, Only, add_event, insert, job_of, move, move_from
 from penstock.store.rounds import Rounds, before_end, ending_of
 from penstock.store.shards import WAITS, Shards, cancel_shards, follow, lock_parent
@@ -30,6 +30,11 @@ from penstock.store.usage import add_bytes
 
 __all__ = ["Finish", "Jobs", "Kept", "OpenJob", "Page"]
 
+
+FOUND_BY_BYTES_MAX: Final = 1_500
+"""Of a job's name and labels beside each of its labels: Postgres takes 2,700 in an index."""
+
+_COLUMNS: Final = tuple(column.name for column in tables.jobs.c)
 
 _OF_ID: Final = sa.select(tables.jobs).where(tables.jobs.c.id == sa.bindparam("job_id"))
 _OF_ORG: Final = _OF_ID.where(tables.jobs.c.org_id == sa.bindparam("org_id"), OURS)
@@ -111,23 +116,29 @@ class Jobs(Rounds, Shards):
         """Return the job if it is this tenant's; an absent and a foreign id look the same."""
         return await self._one(_OF_ORG, job_id=job_id, org_id=org_id)
 
-    async def page(self, org_id: OrgId, page: Page) -> list[Job]:
-        """Return one page of a tenant's jobs, newest first."""
+    async def listed(self, org_id: OrgId, page: Page) -> tuple[list[Job], int]:
+        """Return one page of a tenant's jobs, newest first, and how many its filters select."""
         columns = tables.jobs.c
         async with self._reader.connect() as connection:
-            chosen = (await ids_of(connection, org_id, page)).subquery()
+            found = await find(connection, org_id, page)
+            chosen = found.ids.subquery()
             query = (
                 sa.select(tables.jobs)
                 .join(chosen, columns.id == chosen.c.id)
                 .order_by(columns.created_at.desc(), columns.id.desc())
             )
-            rows = (await connection.execute(query)).mappings().all()
-        return [job_of(row) for row in rows]
+            rows = (await connection.execute(query)).all()
+        return [job_of(dict(zip(_COLUMNS, row, strict=True))) for row in rows], found.total
+
+    async def page(self, org_id: OrgId, page: Page) -> list[Job]:
+        """Return one page of a tenant's jobs, newest first."""
+        jobs, _total = await self.listed(org_id, page)
+        return jobs
 
     async def count(self, org_id: OrgId, page: Page) -> int:
         """Return how many jobs the page's filters select in all."""
         async with self._reader.connect() as connection:
-            return await count_of(connection, org_id, page)
+            return (await find(connection, org_id, page)).total
 
     async def request_cancel(
         self, org_id: OrgId, job_id: str, at: float, actor: Actor | None = None
@@ -466,7 +477,17 @@ class Jobs(Rounds, Shards):
 
 async def _label(connection: AsyncConnection, job: Job) -> None:
     """Let lists find a new job by its labels."""
-    own = {"job_id": job.id, "org_id": job.org_id, "created_at": job.created_at}
-    rows = [{**own, "key": key, "value": value} for key, value in job.labels.items()]
-    if rows:
-        await connection.execute(tables.job_labels.insert(), rows)
+    if not job.labels:
+        return
+    labels = msgspec.json.encode(job.labels).decode()
+    is_short = len(f"{job.name or ''}{labels}".encode()) <= FOUND_BY_BYTES_MAX
+    every = {
+        "job_id": job.id,
+        "org_id": job.org_id,
+        "created_at": job.created_at,
+        "state": job.state,
+        "name": job.name if is_short else None,
+        "labels": labels if is_short else None,
+    }
+    rows = [{**every, "key": key, "value": value} for key, value in job.labels.items()]
+    await connection.execute(tables.job_labels.insert(), rows)

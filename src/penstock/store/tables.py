@@ -6,6 +6,7 @@ Times are seconds since the epoch (double), money is micro-dollars (integer), id
 import sqlalchemy as sa
 
 from penstock.core.state import TERMINAL, JobState
+from penstock.store import tallies
 
 metadata = sa.MetaData(
     naming_convention={
@@ -150,8 +151,9 @@ jobs = sa.Table(
         name="running_has_provider_job",
     ),
     # Newest first within a tenant is the only order that lists use (the index is read backwards);
-    # the id breaks ties.
-    sa.Index("ix_jobs_org_created", "org_id", "created_at", "id", "parent_id"),
+    # the id breaks ties. All that jobs are filtered by is in it but labels, so that a list steps
+    # over them without a look at their rows.
+    sa.Index("ix_jobs_org_created", "org_id", "created_at", "id", "parent_id", "state", "name"),
     # The same within a state: a late page of a filtered list reads nothing but what it skips.
     sa.Index("ix_jobs_org_state_created", "org_id", "state", "created_at", "id", "parent_id"),
     sa.Index("ix_jobs_open", "state", "updated_at"),
@@ -167,6 +169,7 @@ jobs = sa.Table(
         "created_at",
         "id",
         "parent_id",
+        "state",
         sqlite_where=sa.text("name IS NOT NULL"),
         postgresql_where=sa.text("name IS NOT NULL"),
         postgresql_ops={"name": "text_pattern_ops"},
@@ -191,7 +194,39 @@ job_labels = sa.Table(
     # As in the job's row, where neither ever changes.
     sa.Column("org_id", sa.ForeignKey("orgs.id"), nullable=False),
     sa.Column("created_at", sa.Double, nullable=False),
-    sa.Index("ix_job_labels_org_key", "org_id", "key", "value", "created_at", "job_id"),
+    # As in the job's row, too, for filters beside this label: a list reads nothing but this index.
+    # The state follows the job's by a trigger (`store/tallies`).
+    sa.Column("state", sa.Text, nullable=False, server_default=""),
+    sa.Column("name", sa.Text),
+    # All labels of the job. NULL if they and the name are too long for an index: then both are
+    # looked up.
+    sa.Column("labels", sa.Text),
+    sa.Index(
+        "ix_job_labels_org_key",
+        "org_id",
+        "key",
+        "value",
+        "created_at",
+        "job_id",
+        "state",
+        "name",
+        "labels",
+    ),
+)
+
+job_counts = sa.Table(
+    "job_counts",
+    metadata,
+    # Sums of what a tenant sees, by state; with a label, over the jobs that have it. Written by
+    # triggers alone (`store/tallies`).
+    sa.Column("org_id", sa.Text, primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, primary_key=True),
+    sa.Column("state", sa.Text, primary_key=True),
+    # One of several rows that make a sum, on Postgres; which of them may be below zero.
+    sa.Column("slot", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("jobs", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 attempts = sa.Table(
@@ -406,6 +441,12 @@ for _table, _dialect, _statement in (
     # The migrations say the same in the same words; a test compares.
     _made = sa.DDL(_statement)  # type: ignore[no-untyped-call]  # SQLAlchemy has no types there
     sa.event.listen(_table, "after_create", _made.execute_if(dialect=_dialect))
+
+for _dialect, _statements in (("sqlite", tallies.SQLITE), ("postgresql", tallies.POSTGRESQL)):
+    for _statement in _statements:
+        _made = sa.DDL(_statement)  # type: ignore[no-untyped-call]  # SQLAlchemy has no types there
+        # They are about two tables and write into a third.
+        sa.event.listen(metadata, "after_create", _made.execute_if(dialect=_dialect))
 
 workers = sa.Table(
     "workers",
