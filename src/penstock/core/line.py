@@ -20,6 +20,9 @@ the longest input fits the ledger's 64 bits, whatever its rows claim; beyond, no
 class LineOutcome(StrEnum):
     """What became of one line."""
 
+    # As of the text that it equals, and in C: that of an enum is a call for each line and table.
+    __hash__ = str.__hash__
+
     OK = "ok"
     TRUNCATED = "truncated"
     """The answer stops at the output limit (`MAX_TOKENS`)."""
@@ -76,7 +79,9 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     image_tokens: int = 0
 
 
-_KEY_DIGITS: Final = range(6, 10)
+KEY_DIGITS_MIN: Final = 6
+"""Numbers with fewer are padded with zeros."""
+_KEY_DIGITS: Final = range(KEY_DIGITS_MIN, 10)
 
 
 class LineKey:
@@ -100,7 +105,7 @@ class LineKey:
         digits = key[len(self._prefix) :]
         if not (len(digits) in _KEY_DIGITS and digits.isascii() and digits.isdigit()):
             return None
-        if digits[0] == "0" and len(digits) > _KEY_DIGITS[0]:
+        if digits[0] == "0" and len(digits) > KEY_DIGITS_MIN:
             return None
         return int(digits)
 

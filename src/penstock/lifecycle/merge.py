@@ -35,6 +35,7 @@ from penstock.core.line_index import TWIN, IndexWriter
 from penstock.errors import Problem
 from penstock.fault import fault
 from penstock.lifecycle.behind import Behind
+from penstock.lifecycle.forms import UNDECODABLE
 from penstock.lifecycle.rows import (
     ANSWERED,
     CONFLICTING,
@@ -48,8 +49,8 @@ from penstock.lifecycle.rows import (
     RECORD,
     ROW,
     TWIN_LINE,
-    UNDECODABLE,
     UNREADABLE,
+    Columns,
     Record,
     Row,
     fitted,
@@ -184,23 +185,27 @@ class Merge:
 
     def _note(self, first: int, records: bytes) -> int:
         """Note good answers in the row index; return the size of their lines."""
-        some: list[Record] = list(RECORD.iter_unpack(records))
-        _, _, stamps, endings, _, _, _, responses, tokens, _ = zip(*some, strict=True)
+        columns = Columns(records)
+        endings = columns.endings
         for ending in dict.fromkeys(endings):
             if ending not in self._codes:
                 at = endings.index(ending)
-                self._new_code(first + at, some[at])
+                record = cast(Record, RECORD.unpack_from(records, at * RECORD.size))
+                self._new_code(first + at, record)
         around = AROUND_BYTES + len(self._now)
         # A line without a time of its own gets that of the merge.
         lengths = [
             line + response + (stamp + AROUND_BYTES if stamp else around)
             for line, response, stamp in zip(
-                self._sent.lines.lengths(first, len(some)), responses, stamps, strict=True
+                self._sent.lines.lengths(first, len(endings)),
+                columns.response_bytes,
+                columns.time_bytes,
+                strict=True,
             )
         ]
         self.index.codes.extend(map(self._codes.__getitem__, endings))
         self.index.lengths.extend(lengths)
-        self.index.tokens.extend(tokens)
+        self.index.tokens.extend(columns.tokens)
         return sum(lengths)
 
     def _blocks(

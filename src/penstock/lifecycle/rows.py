@@ -9,7 +9,6 @@ marked, and `merge` looks at it with care.
 """
 
 import os
-import re
 from collections.abc import Iterator
 from struct import Struct
 from typing import Any, Final
@@ -17,11 +16,21 @@ from typing import Any, Final
 import msgspec
 
 from penstock.core.answer_schema import Schemas, may_ask
-from penstock.core.line import ECHO, EchoContent, Judgement, LineKey, LineOutcome, judge_answer
+from penstock.core.line import ECHO, Judgement, LineKey, LineOutcome, judge_answer
 from penstock.core.line_index import packed_tokens
 from penstock.errors import BlobCorrupt
 from penstock.ingest.index import ROW as PLACE
 from penstock.ingest.index import ROW_BYTES as PLACE_BYTES
+from penstock.lifecycle.forms import (
+    GOOD_ROW,
+    PLAIN,
+    ROW_BYTES_MAX,
+    TEXTS,
+    UNDECODABLE,
+    Echoed,
+    Forms,
+    GoodRow,
+)
 from penstock.lifecycle.totals import Totals
 
 NO_ROW: Final = 0
@@ -49,13 +58,29 @@ Record = tuple[int, int, int, int, int, int, int, int, int, bytes]
 FLAG: Final = 4
 """Where in a record the flag stands."""
 
+_WORDS: Final = RECORD.size // 4
+"""Numbers of four bytes in a record; all that we run on are little-endian, as the record is."""
+
+
+class Columns:
+    """Some members of many records, which C picks out: a third of what it takes to unpack them."""
+
+    def __init__(self, records: bytes) -> None:
+        """Take records, one behind the other."""
+        words = memoryview(records).cast("I")
+        self.time_bytes: bytes = records[FLAG + 1 :: RECORD.size]
+        self.endings: list[int] = memoryview(records).cast("H")[3 :: 2 * _WORDS].tolist()
+        self.response_bytes: list[int] = words[6::_WORDS].tolist()
+        prompts, outputs = words[7::_WORDS].tolist(), words[8::_WORDS].tolist()
+        self.tokens = [
+            prompt | output << 32 for prompt, output in zip(prompts, outputs, strict=True)
+        ]
+
+
 TIME_CHARS_MAX: Final = 40
 """A longer `processed_time` is no time."""
 _TIME_BYTES_MAX: Final = 36
 """What a record has room for; a longer one is left to care."""
-
-UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""All that msgspec raises on hostile bytes; ValidationError is a DecodeError."""
 
 OURS: Final = frozenset({"status", "processed_time", "request", "response"})
 """Members of an output line that are not the caller's own."""
@@ -84,40 +109,15 @@ class _Key(msgspec.Struct, gc=False):
     processed_time: Any = None
 
 
-class _Echoed(msgspec.Struct, gc=False):
-    """What is compared of a request."""
-
-    contents: msgspec.Raw
-
-
-class GoodRow(msgspec.Struct, gc=False):
-    """A row like nearly all."""
-
-    key: str
-    request: _Echoed
-    response: msgspec.Raw
-    status: Any = ""
-    processed_time: Any = None
-
-
 ROW: Final = msgspec.json.Decoder(Row)
 _KEY: Final = msgspec.json.Decoder(_Key)
-_GOOD_ROW: Final = msgspec.json.Decoder(GoodRow)
-_ECHOED: Final = msgspec.json.Decoder(_Echoed)
-_TEXTS: Final = msgspec.json.Decoder(list[EchoContent])
+_ECHOED: Final = msgspec.json.Decoder(Echoed)
 MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 ENCODER: Final = msgspec.json.Encoder()
 
 _REQUEST: Final = b',"request":'
 _RESPONSE: Final = b'"response":'
 _CONTENTS: Final = b'"contents":'
-
-_PLAIN: Final = re.compile(
-    rb'\{(?:"(?!(?:status|processed_time|request|response)")[A-Za-z0-9_]+":"[ !#-\[\]-~]*",)?'
-    rb'"request":(?=\{)'
-)
-"""What stands before the request in a line with at most one own member, a text, if our spelling of
-it is beyond doubt."""
 
 _STAND_IN: Final = b"2718281828459045"
 """In place of the contents in a request that is looked at without them; no request has it there."""
@@ -168,8 +168,9 @@ class Lines:
     def lengths(self, first: int, count: int) -> list[int]:
         """Return the lengths of lines that follow each other."""
         at = (first - self._first) * PLACE_BYTES
-        places = self._places[at : at + count * PLACE_BYTES]
-        return [length for _, length in PLACE.iter_unpack(places)]
+        places = memoryview(self._places)[at : at + count * PLACE_BYTES]
+        lengths: list[int] = places.cast("I")[2::3].tolist()
+        return lengths
 
     def span(self) -> tuple[int, int]:
         """Return where in the input they all stand: offset and size."""
@@ -247,6 +248,7 @@ class Reader:
         self._totals = totals
         self._schemas = Schemas()
         self._frames = Frames()
+        self._forms = Forms()
         self._first_ending = mine * ENDINGS_MAX
         self._known: dict[tuple[LineOutcome, str, bool], int] = {}
         self.endings: dict[int, Ending] = {}
@@ -265,8 +267,10 @@ class Reader:
             if end < 0:
                 end = size
             try:
-                found = _GOOD_ROW.decode(view[start:end])
-                record = self._good(found, some, start, end)
+                record = self._alike(some, start, end)
+                if record is None:
+                    found = GOOD_ROW.decode(view[start:end])
+                    record = self._good(found, some, start, end)
             except UNDECODABLE:
                 # Not a good row; what it is instead is found out below.
                 record = None
@@ -277,39 +281,77 @@ class Reader:
     def _good(self, found: GoodRow, rows: "_Rows", start: int, end: int) -> bytes | None:
         """Return the record of a row that is a good answer beyond doubt, and count it."""
         number = self._keys.line_number(found.key)
-        if number is None or number not in self._numbers or found.status != "":
-            return None
-        if self._flags is not None and not self._was_sent(number):
+        if number is None or not self._was_sent(number) or found.status != "":
             return None
         line = self._lines.line(number)
         asks = self._frames.asks(line, found.request.contents)
         if asks is None:
             return None
         time = processed_time(found.processed_time)
-        judgement = judge_answer(found.response)
-        if judgement is None or len(time) > _TIME_BYTES_MAX:
+        if len(time) > _TIME_BYTES_MAX:
             return None
-        if asks:
-            judgement, _ = fitted(self._schemas, judgement, line, found.response)
+        at = rows.response_at(found, start, end)
+        size = len(memoryview(found.response))
+        where = rows.offset + start, end - start, at - start, size
+        record = self._record(number, found.response, time, where, line if asks else None)
+        if record is not None:
+            self._forms.learn(rows.data[start:end], found, line, time)
+        return record
+
+    def _alike(self, rows: "_Rows", start: int, end: int) -> bytes | None:
+        """Return the same of a row that is like a good one; None if it is not, or not good."""
+        data = rows.data
+        for place, form in enumerate(self._forms.known):
+            number = form.number(data, start, end)
+            if not self._was_sent(number) or end - start > ROW_BYTES_MAX:
+                continue
+            line = self._lines.line(number)
+            filled = form.fill(data, start, end, line)
+            if filled is None:
+                continue
+            self._forms.was_filled(place)
+            at, stop, time = filled
+            where = rows.offset + start, end - start, at - start, stop - at
+            return self._record(number, data[at:stop], time, where, line if form.asks else None)
+        return None
+
+    def _record(
+        self,
+        number: int,
+        response: bytes | msgspec.Raw,
+        time: bytes,
+        where: tuple[int, int, int, int],
+        asked: bytes | None,
+    ) -> bytes | None:
+        """Return the record of the row of a line if its response is good, and count it.
+
+        It is somewhere in the scratch file and has a size; so has the response in it. `asked` is
+        the line, if the answer may have to be of a schema.
+        """
+        judgement = judge_answer(response)
+        if judgement is None:
+            return None
+        if asked is not None:
+            judgement, _ = fitted(self._schemas, judgement, asked, response)
         ending = self._known.get((judgement.outcome, judgement.code, judgement.is_retryable))
         if ending is None:
             ending = self._new_ending(judgement)
             if ending is None:
                 return None
-        at = rows.response_at(found, start, end)
         self._totals.add(judgement)
         usage = judgement.usage
         tokens = packed_tokens(usage.prompt_tokens, usage.candidates_tokens + usage.thoughts_tokens)
+        offset, size, at, response_bytes = where
         # Unpacked from tuples it would take twice as long.
         return RECORD.pack(
             number,
             ANSWERED,
             len(time),
             ending,
-            end - start,
-            rows.offset + start,
-            at - start,
-            len(memoryview(found.response)),
+            size,
+            offset,
+            at,
+            response_bytes,
             tokens,
             time,
         )
@@ -347,7 +389,7 @@ class Reader:
 
 
 def fitted(
-    schemas: Schemas, judgement: Judgement, line: bytes, response: msgspec.Raw
+    schemas: Schemas, judgement: Judgement, line: bytes, response: bytes | msgspec.Raw
 ) -> tuple[Judgement, str]:
     """Return an answer's judgement as it is, or that it is not what the line asks for, and why.
 
@@ -384,7 +426,7 @@ class Frames:
         A good line has its own members first, spelled as we would spell them and none of them a
         name that the output uses, then `request`, and nothing behind it. Nearly all are like that.
         """
-        plain = _PLAIN.match(line)
+        plain = PLAIN.match(line)
         at = _request_at(line) if plain is None else plain.end()
         if at is None or not line.endswith(b"}}"):
             return None
@@ -412,7 +454,7 @@ class Frames:
         # These contents are not the caller's, byte for byte.
         str(contents, "utf-8")
         ours = ECHO.decode(memoryview(line)[at:-1]).contents
-        return may_ask(line) if ours == _TEXTS.decode(contents) else None
+        return may_ask(line) if ours == TEXTS.decode(contents) else None
 
 
 def _request_at(line: bytes) -> int | None:
