@@ -22,7 +22,7 @@ from penstock.core.limits import Limits
 from penstock.store.store import Store
 
 PATIENCE_SECONDS = 20.0
-LIMITS = Limits(idle_seconds_max=0.5, body_bytes_per_second_min=1_000)
+LIMITS = Limits(idle_seconds_max=2.0, body_bytes_per_second_min=1_000)
 LINE = lines(1).encode()
 JSONL = LINE * 20_000
 HALF = len(LINE) * 10_000

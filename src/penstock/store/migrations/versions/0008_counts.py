@@ -117,13 +117,19 @@ _POSTGRESQL = (
 
 _NAMED = sa.text("name IS NOT NULL")
 
-_BYTES = {"sqlite": "length(CAST({} AS BLOB))", "postgresql": "octet_length({})"}
-_BYTES_MAX = 1500
-
-_FOUND_BY = """UPDATE job_labels SET (state, name, labels) = (
-        SELECT state, CASE WHEN {bytes} <= {most} THEN name END,
-               CASE WHEN {bytes} <= {most} THEN labels END
-        FROM jobs WHERE jobs.id = job_labels.job_id)"""
+# Not both where they are longer than 1,500 bytes.
+_FOUND_BY = {
+    "sqlite": """UPDATE job_labels SET (state, name, labels) = (
+        SELECT state, CASE WHEN size <= 1500 THEN name END, CASE WHEN size <= 1500 THEN labels END
+        FROM (SELECT id, state, name, labels,
+                     coalesce(length(CAST(name AS BLOB)), 0) + length(CAST(labels AS BLOB)) AS size
+              FROM jobs WHERE jobs.id = job_labels.job_id))""",
+    "postgresql": """UPDATE job_labels SET (state, name, labels) = (
+        SELECT state, CASE WHEN size <= 1500 THEN name END, CASE WHEN size <= 1500 THEN labels END
+        FROM (SELECT id, state, name, labels,
+                     coalesce(octet_length(name), 0) + octet_length(labels) AS size
+              FROM jobs WHERE jobs.id = job_labels.job_id) AS found)""",
+}
 
 _COUNTS = (
     """INSERT INTO job_counts (org_id, key, value, state, slot, jobs)
@@ -154,7 +160,7 @@ def upgrade() -> None:
     op.add_column("job_labels", sa.Column("state", sa.Text(), nullable=False, server_default=""))
     op.add_column("job_labels", sa.Column("name", sa.Text()))
     op.add_column("job_labels", sa.Column("labels", sa.Text()))
-    op.execute(_FOUND_BY.format(bytes=_size(dialect), most=_BYTES_MAX))
+    op.execute(_FOUND_BY[dialect])
     op.create_index(
         "ix_job_labels_org_key",
         "job_labels",
@@ -177,9 +183,3 @@ def upgrade() -> None:
         op.execute(statement)
     for statement in {"sqlite": _SQLITE, "postgresql": _POSTGRESQL}[dialect]:
         op.execute(statement)
-
-
-def _size(dialect: str) -> str:
-    """Return the bytes of a job's name and labels in SQL."""
-    name, labels = (_BYTES[dialect].format(column) for column in ("name", "labels"))
-    return f"coalesce({name}, 0) + {labels}"
