@@ -226,6 +226,15 @@ async def machine(
     await store.close()
 
 
+async def test_what_is_closed_after_the_engine_has_threads(machine: Machine) -> None:
+    """The engine takes its threads along, which had become those of the loop; others still work."""
+    job = await machine.accept()
+    await machine.boot()
+    await machine.until(machine.jobs.ended)
+    await machine.halt()
+    assert await asyncio.to_thread(len, [job]) == 1
+
+
 async def test_a_job_runs_through_the_three_workflows(machine: Machine) -> None:
     """From the committed row to the output, each phase as one workflow of its own id."""
     engine = await machine.boot()

@@ -14,6 +14,7 @@ import logging
 import threading
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Final, TypeVar, cast
@@ -164,6 +165,10 @@ class Engine:
             task.cancel()
         await asyncio.gather(*ending, return_exceptions=True)
         await asyncio.to_thread(self._end_threads)
+        # The engine had made its threads those of the loop, and they have ended with it; whoever is
+        # closed after it has files and processes to wait for.
+        own = ThreadPoolExecutor(thread_name_prefix="penstock-end")
+        asyncio.get_running_loop().set_default_executor(own)
         if self._has_company:
             await self._reaper.leave()
 
