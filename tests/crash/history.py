@@ -19,6 +19,7 @@ from tests.crash.nursery import Child, Order
 from tests.crash.points import Work
 
 READY_SECONDS: Final = 30.0
+LOG_TAIL_CHARACTERS: Final = 2_000
 REST_SECONDS: Final = 30.0
 """How long a job may take to its end; settle, fence and polls are less than a second together."""
 ROUNDS_MAX: Final = 3
@@ -210,7 +211,10 @@ class History:
     def _come_up(self, server: Child) -> None:
         def is_up() -> bool:
             if server.ended.is_set():
-                raise Gone("the server ended before it listened")
+                last = server.log.read_text(encoding="utf-8", errors="replace")[
+                    -LOG_TAIL_CHARACTERS:
+                ]
+                raise Gone(f"the server ended before it listened ({server.status}): {last}")
             return "url" in server.told()
 
         self._client.wait(is_up, "the server's start", READY_SECONDS)

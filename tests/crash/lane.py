@@ -50,8 +50,8 @@ class Lane:
         self.nursery = nursery
         self.folder = folder
         self.templates = templates
-        self.port = free_port()
-        self._emulator_port = free_port()
+        self._kept = kept_port(), kept_port()
+        self.port, self._emulator_port = (int(one.getsockname()[1]) for one in self._kept)
         self._emulator: Child | None = None
         self._emulators = 0
         self._histories = 0
@@ -77,6 +77,8 @@ class Lane:
         self.hook.close()
         if self._emulator is not None:
             self._emulator.end()
+        for one in self._kept:
+            one.close()
 
     def server_environment(self) -> dict[str, str]:
         """Return what a server needs to know."""
@@ -189,7 +191,12 @@ def make_templates(nursery: Nursery, folder: Path) -> Templates:
     return Templates(new=data, old=folder / "old", key=server.told()["key"])
 
 
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+def kept_port() -> socket.socket:
+    """Return a socket that keeps a port for one who listens on it now and then.
+
+    It does not listen itself, so that others may; but nobody is given the port who asks for any.
+    """
+    keeper = socket.socket()
+    keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    keeper.bind(("127.0.0.1", 0))
+    return keeper
