@@ -298,6 +298,16 @@ def test_several_forms_are_known_and_the_latest_are_kept() -> None:
         assert check.reach(block, start) == end
 
 
+@pytest.mark.parametrize("between", [b'{"x":1,' + GOOD[1:], b" " + GOOD, b"\n" + GOOD])
+def test_lines_are_where_the_index_says(between: bytes) -> None:
+    """Behind lines that are alike, before one that is not, and after it; blank ones have no row."""
+    lines = [GOOD] * 3 + between.split(b"\n") + [GOOD] * 2
+    result = take(b"\n".join(lines) + b"\n", raw=True)
+    assert isinstance(result, Taken)
+    found = [result.stored[offset : offset + length] for offset, length in result.rows]
+    assert found == [line for line in lines if line]
+
+
 def test_a_file_of_different_lines_is_not_compared_for_ever() -> None:
     """Where hardly a line is like another one nothing is tried any more, and all are still good."""
     lines = [b'{"k%d":1,' % number + GOOD[1:] for number in range(PATIENCE)]
