@@ -324,7 +324,13 @@ def test_a_file_of_different_lines_is_not_compared_for_ever() -> None:
     assert intake.finish().line_count == PATIENCE
 
 
-@pytest.mark.parametrize("text", [b'"\xff"', b'"\\ud83d"', b'"\t"', b"{"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *[b'"\xff"', b'"\\ud83d"', b'"\t"', b"{"],
+        *[b"01", b"1.", b".5", b"-", b"--1", b"1-2", b"1.2.3", b"-.5", b"1.-2"],
+    ],
+)
 def test_an_unsound_block_is_looked_at_line_by_line(text: bytes) -> None:
     """Only in JSON and UTF-8 does a quote say where a text ends."""
     block = GOOD + b'\n{"key":' + text + b"," + GOOD[1:]

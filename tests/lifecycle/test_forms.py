@@ -1,6 +1,5 @@
 """forms: rows like a good one are read as by the parser, and all others by it."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.lifecycle.fakes import answer_of, input_of, request_of, row_of
 from tests.lifecycle.reading import Reading
+from tests.lifecycle.spoiling import changed, changes_to
 
 from penstock.core.job import JobId, tag_of
 from penstock.core.line import LineKey
@@ -300,7 +300,6 @@ def test_what_cannot_be_proven_is_no_form(found: bytes, line: bytes) -> None:
     assert form(found, line) is None
 
 
-TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|-?[0-9.]+|[a-z]+|[][{}:,]')
 STRANGE = [
     *[
         b"null",
@@ -322,9 +321,7 @@ STRANGE = [
 
 
 @given(
-    changes=st.lists(
-        st.tuples(st.integers(0, 200), st.sampled_from(STRANGE)), min_size=1, max_size=3
-    ),
+    changes=changes_to(STRANGE),
     names=st.sampled_from(ORDERS),
     raw_bytes=st.lists(st.tuples(st.integers(0, 400), st.binary(max_size=2)), max_size=2),
 )
@@ -336,10 +333,7 @@ def test_a_row_that_nearly_fills_a_form_is_read_as_by_the_parser(
     raw_bytes: list[tuple[int, bytes]],
 ) -> None:
     """However a row is spoilt behind a good one: records, sums and classes are the parser's."""
-    tokens = TOKENS.findall(ordered(names, 2, "b"))
-    for place, token in changes:
-        tokens[place % len(tokens)] = token
-    spoilt = b"".join(tokens)
+    spoilt = changed(ordered(names, 2, "b"), changes)
     for place, some in raw_bytes:
         at = place % (len(spoilt) + 1)
         spoilt = spoilt[:at] + some.replace(b"\n", b"") + spoilt[at + 1 :]

@@ -8,11 +8,10 @@ from datetime import UTC, datetime
 from typing import Final
 
 from penstock.cli.failure import (
-    PROBLEMS_SHOWN_MAX,
     ExitCode,
     Failure,
     exit_code_for,
-    places,
+    first_places,
 )
 from penstock.client import (
     Api,
@@ -74,7 +73,9 @@ def dialled(caller: Caller, file: str) -> Iterator[Api]:
 
 def failure_of(error: ClientError, file: str = "input") -> Failure:
     """Return what the user is told of an error of the client."""
-    told = _places(error, file) + _holders(error) if isinstance(error, APIError) else []
+    told = []
+    if isinstance(error, APIError):
+        told = first_places(file, error.details, error.details_total) + _holders(error)
     request_id = getattr(error, "request_id", None)
     if request_id and isinstance(error, APIError) and error.status >= _SERVER_ERRORS_FROM:
         told.append(f"request id {request_id}, for the server's log")
@@ -122,10 +123,3 @@ def _holders(error: APIError) -> list[str]:
         resets_at = datetime.fromtimestamp(error.quota.resets_at, UTC)
         lines.append(f"  counts from zero again at {resets_at:%Y-%m-%d %H:%M:%S} UTC")
     return lines
-
-
-def _places(error: APIError, file: str) -> list[str]:
-    shown = error.details[:PROBLEMS_SHOWN_MAX]
-    told = places(file, shown)
-    more = error.details_total - len(shown)
-    return [*told, f"… and {more:,} more"] if more > 0 else told

@@ -108,3 +108,13 @@ def places(
             told.add(fault.hint)
             shown.append(f"    hint: {clean(fault.hint)}")
     return shown
+
+
+def first_places(
+    file: str, faults: "Sequence[Problem | Detail]", total: int, *, names_codes: bool = False
+) -> list[str]:
+    """Return the first of so many bad lines as they are shown, and how many more there are."""
+    shown = faults[:PROBLEMS_SHOWN_MAX]
+    told = places(file, shown, names_codes=names_codes)
+    more = total - len(shown)
+    return [*told, f"… and {more:,} more"] if more > 0 else told

@@ -13,7 +13,7 @@ import click
 from penstock.cli.command import command
 from penstock.cli.connection import Server, connected
 from penstock.cli.ends import shown
-from penstock.cli.failure import PROBLEMS_SHOWN_MAX, ExitCode, Failure, places
+from penstock.cli.failure import ExitCode, Failure, first_places
 from penstock.cli.stdin import standard_input
 from penstock.cli.submit_options import DEFAULT_MODEL, chosen, job_options
 from penstock.client.screen import clean
@@ -94,10 +94,7 @@ def _alone(file: str, options: dict[str, Any]) -> Validation:
 
 def report(found: Validation, file: str) -> list[str]:
     """Return the report in lines: problems first, then what is good to know, then the cost."""
-    lines = places(file, found.problems[:PROBLEMS_SHOWN_MAX], names_codes=True)
-    shown = min(len(found.problems), PROBLEMS_SHOWN_MAX)
-    if found.problem_count > shown:
-        lines.append(f"… and {found.problem_count - shown:,} more")
+    lines = first_places(file, found.problems, found.problem_count, names_codes=True)
     lines.append(
         f"{found.line_count:,} requests, {found.input_bytes:,} bytes; "
         f"{found.problem_count:,} invalid"

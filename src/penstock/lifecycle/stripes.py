@@ -24,7 +24,7 @@ from penstock.lifecycle.rows import RECORD, Lines
 _log = logging.getLogger(__name__)
 
 BLOCK_BYTES: Final = 256 * 1024
-"""So much is read, put together and hashed at once: it stays in the cache of a core."""
+"""So much is read and put together at once: it stays in the cache of a core."""
 HASH_BYTES: Final = 4 * 1024 * 1024
 """So much of it is mapped and hashed at once: nothing is copied, and the thread that does it seldom
 asks for the interpreter."""

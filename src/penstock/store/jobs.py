@@ -130,16 +130,6 @@ class Jobs(Rounds, Shards):
             rows = (await connection.execute(query)).all()
         return [job_of(dict(zip(_COLUMNS, row, strict=True))) for row in rows], found.total
 
-    async def page(self, org_id: OrgId, page: Page) -> list[Job]:
-        """Return one page of a tenant's jobs, newest first."""
-        jobs, _total = await self.listed(org_id, page)
-        return jobs
-
-    async def count(self, org_id: OrgId, page: Page) -> int:
-        """Return how many jobs the page's filters select in all."""
-        async with self._reader.connect() as connection:
-            return (await find(connection, org_id, page)).total
-
     async def request_cancel(
         self, org_id: OrgId, job_id: str, at: float, actor: Actor | None = None
     ) -> bool:
