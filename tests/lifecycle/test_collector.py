@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 
 import msgspec
@@ -68,6 +69,7 @@ class Bench:
         self.output = self.open("output")
         self.output_index = self.open("output_index")
         self.found = [self.open("found0"), self.open("found1")]
+        self.turns = self.open("turns")
 
     def open(self, name: str) -> int:
         """Open a file for as long as the test takes."""
@@ -89,6 +91,7 @@ class Bench:
             output=self.output,
             output_index=self.output_index,
             found=self.found,
+            turns=self.turns,
             mine=mine,
             others=list(others),
         )
@@ -117,15 +120,17 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 def test_two_processes_make_one_output(bench: Bench) -> None:
     """Each reads some segments, one concludes: answers in order, sums of both."""
     segments = [bench.shard(5, 4), bench.shard(1), bench.shard(3, 1)]
-    first: list[Order] = [Numbered(0, segments[0]), Numbered(2, segments[2]), Pause()]
-    answers = bench.serve(1, Numbered(1, segments[1]), Pause()) + bench.serve(0, *first)
+    orders: list[Order] = [*map(Numbered, count(), segments), Pause()]
+    with ThreadPoolExecutor(2) as threads:
+        both = [threads.submit(bench.serve, mine, *orders) for mine in range(2)]
+        answers = [answer for one in both for answer in one.result(20)]
     reads = [one for one in answers if isinstance(one, Read)]
-    sums = [one.sums.plain[0].prompt_tokens for one in reads]
+    tokens = sum(one.sums.plain[0].prompt_tokens for one in reads)
     told = msgspec.structs.replace(CONCLUDE, reads=reads)
     (collected,) = bench.serve(0, told)
     assert isinstance(collected, Collected)
     assert collected.merged is not None
-    assert (sums, collected.duplicates) == ([2, 8], 1)
+    assert (len(reads), tokens, collected.duplicates) == (2, 10, 1)
     assert collected.merged.counts == Counts(ok=4, missing=1, prompt_tokens=8, candidates_tokens=12)
     texts = [orjson.loads(line)["request"] for line in bench.written()]
     assert [one["contents"][0]["parts"][0]["text"] for one in texts] == TEXTS
@@ -133,12 +138,11 @@ def test_two_processes_make_one_output(bench: Bench) -> None:
 
 def test_a_process_speaks_over_its_pipes(bench: Bench) -> None:
     """Standard input has the orders, standard output the answers, and the end is no error."""
-    files = (*bench.task.files, bench.output, bench.output_index, *bench.found)
     done = subprocess.run(
         [sys.executable, "-c", "from penstock.lifecycle.collector import main; main()"],
         input=msgspec.json.encode(bench.setup(0)) + b"\n" + msgspec.json.encode(Pause()) + b"\n",
         stdout=subprocess.PIPE,
-        pass_fds=files,
+        pass_fds=bench.setup(0).files,
         check=True,
     )
     assert ANSWER.decode(done.stdout) == Read(Sums(), 0, {})
@@ -157,6 +161,25 @@ def test_a_process_helps_once_it_has_said_what_it_read(bench: Bench) -> None:
     assert collected.merged is not None
     digest = hashlib.sha256(b"".join(line + b"\n" for line in bench.written())).hexdigest()
     assert (collected.merged.counts.ok, collected.merged.output_sha256) == (5, digest)
+
+
+def test_no_turn_is_taken_twice_and_none_is_left_out(bench: Bench) -> None:
+    """Processes that share a file each get numbers of their own, whoever is faster."""
+    program = (
+        "import sys; from penstock.lifecycle.collector import take_turn\n"
+        "print(*(take_turn(int(sys.argv[1])) for _ in range(20_000)))"
+    )
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(bench.turns)],
+            stdout=subprocess.PIPE,
+            pass_fds=[bench.turns],
+        )
+        for _ in range(2)
+    ]
+    taken = [[int(turn) for turn in one.communicate()[0].split()] for one in both]
+    assert [sorted(turns) == turns for turns in taken] == [True, True]
+    assert sorted(taken[0] + taken[1]) == list(range(40_000))
 
 
 def test_without_a_row_nothing_is_written(bench: Bench) -> None:

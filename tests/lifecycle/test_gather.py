@@ -22,7 +22,7 @@ from penstock.core.models import SEED_CATALOGUE
 from penstock.core.options import Selection
 from penstock.errors import Problem, StorageFull, Unavailable
 from penstock.ingest.problems import pack_problem
-from penstock.lifecycle.collector import Collected, Conclude, Pause, Read
+from penstock.lifecycle.collector import Collected, Conclude, Pause, Read, Setup
 from penstock.lifecycle.crew import Crew, _heard, _tell
 from penstock.lifecycle.gather import PROCESS_BYTES_MIN, Files, Gather
 from penstock.lifecycle.merge import Missing
@@ -291,7 +291,14 @@ async def test_a_full_disk_is_storage_full(make: Make) -> None:
     async with make(LARGE) as gather:
         await feed(gather)
         full = gather._open(Path("/dev/full"), os.O_WRONLY)
-        crew = await Crew.hire(gather._task(), (full, full), [gather._records(7)])
+        setup = Setup(
+            task=gather._task(),
+            output=full,
+            output_index=full,
+            found=[gather._nameless("records")],
+            turns=gather._nameless("turns"),
+        )
+        crew = await Crew.hire(setup)
         crew.read(gather._segments)
         try:
             with pytest.raises(StorageFull, match="No space left"):
@@ -306,15 +313,14 @@ async def test_a_process_that_cannot_start_is_an_error_to_try_again(make: Make) 
     """Where the system gives no process, nothing is lost but time."""
     async with make(LARGE) as gather:
         with pytest.raises(Unavailable, match="No process could be started: No such file"):
-            await Crew.hire(gather._task(), (0, 0), [0], program="/nonexistent/python")
+            await Crew.hire(gather._open_all(), program="/nonexistent/python")
 
 
 async def test_a_cancel_while_processes_start_leaves_none(make: Make) -> None:
     """Whoever is being started when the server stops is ended, too."""
     before = children()
     async with make(LARGE) as gather:
-        task, outputs, found = gather._open_all()
-        hiring = asyncio.create_task(Crew.hire(task, outputs, found))
+        hiring = asyncio.create_task(Crew.hire(gather._open_all()))
         await asyncio.sleep(0)
         hiring.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -23,6 +23,10 @@ class Part:
         """How much is written so far, by whichever process."""
         return self.path.stat().st_size
 
+    def fileno(self) -> int:
+        """Return the descriptor, for what a file can do beyond this."""
+        return self._file.fileno()
+
     def write(self, data: bytes) -> None:
         """Append all of `data`; an error of the disk surfaces here, not at the end."""
         view = memoryview(data)

@@ -70,7 +70,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Numbered(msgspec.Struct, frozen=True, tag=True):
-    """Read these rows; segments are counted from 0 over all processes."""
+    """Rows to be read by one of the processes, which are all told of all segments, in order."""
 
     number: int
     segment: Segment
@@ -124,10 +124,17 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     """Where the row index of the output goes."""
     found: list[int]
     """One file of records per process."""
-    mine: int
-    """Which of them is this process's own."""
+    turns: int
+    """An empty file whose position all have in common: the next segment that nobody took."""
+    mine: int = 0
+    """Which of the files of records is this process's own."""
     others: list[int] = []
     """Sockets; the first process has one to each of the others, and they have one to it."""
+
+    @property
+    def files(self) -> list[int]:
+        """All descriptors but those of the sockets."""
+        return [*self.task.files, self.output, self.output_index, *self.found, self.turns]
 
 
 Order = Numbered | Pause | Conclude
@@ -226,12 +233,15 @@ def serve(orders: IO[bytes], answers: IO[bytes]) -> None:
     if setup.mine == len(setup.found) - 1:
         # Not the first, which can begin to read rows meanwhile.
         read_ahead(setup.task.input, *collector.lines.span())
+    turn = take_turn(setup.turns)
     for line in orders:
         order = ORDER.decode(line)
         try:
             if isinstance(order, Numbered):
-                records = collector.read(order.segment)
-                write_all(found, _HEAD.pack(order.number, len(records)) + records)
+                if order.number == turn:
+                    records = collector.read(order.segment)
+                    write_all(found, _HEAD.pack(order.number, len(records)) + records)
+                    turn = take_turn(setup.turns)
                 continue
             answer: Answer = _answer(collector, order, setup)
         except StorageFull as error:
@@ -263,6 +273,15 @@ def _records(found: int) -> Iterator[tuple[int, bytes]]:
         number, size = _HEAD.unpack(head)
         yield number, os.pread(found, size, at + _HEAD.size)
         at += _HEAD.size + size
+
+
+def take_turn(turns: int) -> int:
+    """Return the number of a segment that no other process takes.
+
+    The system moves the position of a file that processes share one after the other. Dealt out in
+    turn instead, the segments of one process last longer than those of the other, which waits.
+    """
+    return os.lseek(turns, 1, os.SEEK_CUR) - 1
 
 
 def write_all(descriptor: int, data: bytes) -> None:

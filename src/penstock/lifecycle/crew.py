@@ -1,8 +1,8 @@
 """The processes that collect one large output, seen from the server.
 
-Two processes read rows, a segment each in turn; the first then puts the output together, with the
-help of the other (`stripes`). They get the descriptors that they need and nothing else
-(`own_process`).
+Two processes read rows, each the next segment that nobody has taken; the first then puts the output
+together, with the help of the other (`stripes`). They get the descriptors that they need and
+nothing else (`own_process`).
 """
 
 import socket
@@ -29,7 +29,6 @@ from penstock.lifecycle.collector import (
     Pause,
     Read,
     Setup,
-    Task,
 )
 from penstock.lifecycle.shards import Segment
 
@@ -47,30 +46,19 @@ class Crew:
         self._segments = 0
 
     @classmethod
-    async def hire(
-        cls, task: Task, outputs: tuple[int, int], found: list[int], program: str = sys.executable
-    ) -> "Crew":
+    async def hire(cls, setup: Setup, program: str = sys.executable) -> "Crew":
         """Start a process for each file of records; raise `Unavailable` if there can be none.
 
-        `outputs` are the descriptors of the output and of its row index.
+        What is told to each of them apart is not in the setup yet.
         """
         crew = cls([])
-        output, index = outputs
         try:
             with ExitStack() as stack:
-                for mine, others in enumerate(_connected(stack, len(found))):
-                    descriptors = (*task.files, *outputs, *found, *others)
-                    process = await own_process.start(_COLLECTOR, descriptors, program=program)
+                for mine, others in enumerate(_connected(stack, len(setup.found))):
+                    files = (*setup.files, *others)
+                    process = await own_process.start(_COLLECTOR, files, program=program)
                     crew._processes.append(process)
-                    setup = Setup(
-                        task=task,
-                        output=output,
-                        output_index=index,
-                        found=found,
-                        mine=mine,
-                        others=others,
-                    )
-                    _tell(process, setup)
+                    _tell(process, msgspec.structs.replace(setup, mine=mine, others=others))
         except BaseException:
             # A failure or a cancel between two starts; nobody else knows of the first.
             await crew.dismiss()
@@ -80,8 +68,9 @@ class Crew:
     def read(self, segments: Iterable[Segment]) -> None:
         """Have these rows read."""
         for segment in segments:
-            process = self._processes[self._segments % len(self._processes)]
-            _tell(process, Numbered(self._segments, segment))
+            order = Numbered(self._segments, segment)
+            for process in self._processes:
+                _tell(process, order)
             self._segments += 1
 
     async def conclude(self, told: Conclude) -> Collected:

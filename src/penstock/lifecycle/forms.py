@@ -154,9 +154,13 @@ class Form:
             except UNDECODABLE:
                 return None
         at, stop = start + self._before, end - self._after
-        expected = line[first:last] + self._between
-        found = at + len(expected) - 1
-        if not data.startswith(expected, at) or data.rfind(b"}", found, stop) != stop - 1:
+        behind = at + last - first
+        found = behind + len(self._between) - 1
+        if (
+            not data.startswith(line[first:last], at)
+            or not data.startswith(self._between, behind)
+            or data.rfind(b"}", found, stop) != stop - 1
+        ):
             return None
         time = self._time_of(data, start, end)
         return None if time is None else (found, stop, time)

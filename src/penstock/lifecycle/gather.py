@@ -24,9 +24,10 @@ from penstock.blobs.threads import in_thread
 from penstock.core.job import Job
 from penstock.core.models import Price
 from penstock.ingest.problems import read_problems
-from penstock.lifecycle.collector import Collected, Collector, Conclude, Task
+from penstock.lifecycle.collector import Collected, Collector, Conclude, Setup, Task
 from penstock.lifecycle.crew import PROCESSES, Crew
 from penstock.lifecycle.merge import over_rounds
+from penstock.lifecycle.preallocated import Preallocated
 from penstock.lifecycle.shards import Inflow, Segment
 
 PROCESS_BYTES_MIN: Final = 4 * 1024 * 1024
@@ -104,7 +105,8 @@ class Gather:
         self._slots = slots
         self._files = ExitStack()
         self._scratch = Part(self._spool.scratch(job.id, "rows"))
-        self._inflow = Inflow(self._scratch.write)
+        self._scratch_blocks = Preallocated(self._scratch.fileno())
+        self._inflow = Inflow(self._write)
         self._segments: list[Segment] = []
         """What nobody was told to read yet."""
         self._outputs: tuple[Part, Part] | None = None
@@ -173,6 +175,12 @@ class Gather:
     def _is_large(self) -> bool:
         return self._inflow.size + self._job.input_bytes >= PROCESS_BYTES_MIN
 
+    def _write(self, block: bytes) -> None:
+        if self._is_large:
+            # Not for a small job: to ask for blocks takes longer than to write it.
+            self._scratch_blocks.cover(self._inflow.size + len(block))
+        self._scratch.write(block)
+
     def _pass_on(self) -> None:
         if self._crew is not None:
             self._crew.read(self._segments)
@@ -196,8 +204,7 @@ class Gather:
         """Wait until few enough jobs have processes, and start ours."""
         await self._slots.acquire()
         self._has_slot = True
-        task, outputs, found = await in_thread(self._open_all)
-        self._crew = await Crew.hire(task, outputs, found)
+        self._crew = await Crew.hire(await in_thread(self._open_all))
 
     def _begin(self) -> tuple[Part, Part]:
         self._outputs = (
@@ -206,18 +213,23 @@ class Gather:
         )
         return self._outputs
 
-    def _open_all(self) -> tuple[Task, tuple[int, int], list[int]]:
+    def _open_all(self) -> Setup:
         output, index = (self._open(part.path, os.O_RDWR) for part in self._begin())
-        found = [self._records(number) for number in range(PROCESSES)]
-        return self._task(), (output, index), found
+        return Setup(
+            task=self._task(),
+            output=output,
+            output_index=index,
+            found=[self._nameless(f"records-{number}") for number in range(PROCESSES)],
+            turns=self._nameless("turns"),
+        )
 
     def _task(self) -> Task:
         scratch = self._open(self._scratch.path, os.O_RDONLY)
         return task_of(self._given, self._job, self._price, scratch, self._open)
 
-    def _records(self, number: int) -> int:
-        """Return the descriptor of a new file of records, which has no name any more."""
-        path = self._spool.scratch(self._job.id, f"records-{number}")
+    def _nameless(self, name: str) -> int:
+        """Return the descriptor of a new file, which has no name any more."""
+        path = self._spool.scratch(self._job.id, name)
         descriptor = self._open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         path.unlink()
         return descriptor

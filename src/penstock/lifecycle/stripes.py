@@ -19,13 +19,14 @@ import msgspec
 
 from penstock.errors import BlobCorrupt, StorageFull
 from penstock.lifecycle.behind import Behind
+from penstock.lifecycle.preallocated import Preallocated
 from penstock.lifecycle.rows import RECORD, Lines
 
 _log = logging.getLogger(__name__)
 
 BLOCK_BYTES: Final = 256 * 1024
 """So much is read and put together at once: it stays in the cache of a core."""
-HASH_BYTES: Final = 4 * 1024 * 1024
+HASH_BYTES: Final = 2 * 1024 * 1024
 """So much of it is mapped and hashed at once: nothing is copied, and the thread that does it seldom
 asks for the interpreter."""
 SYNC_BYTES: Final = 64 * 1024 * 1024
@@ -149,13 +150,14 @@ class Stripes:
         """What is written behind a gap: where it begins, and its size."""
         self._whole = self._hashed = self._synced = 0
         """So much of the output is written without a gap, hashed, held by the disk."""
+        self._blocks = Preallocated(output)
         self.size = 0
         """So much was given to be written."""
 
     def put(self, first: int, records: bytes, size: int, now: bytes) -> None:
         """Have the next lines written, of which all that is needed is known."""
         stripe = Stripe(first, self.size, size, now, records)
-        self.size += size
+        self._grow(size)
         for other in list(self._others):
             self._hear(other, wait=False)
             if other in self._others and len(other.given) < AHEAD:
@@ -166,7 +168,7 @@ class Stripes:
     def append(self, block: bytes) -> None:
         """Write the next lines, which are put together already."""
         offset = self.size
-        self.size += len(block)
+        self._grow(len(block))
         write_at(self._output, block, offset)
         self._written(offset, len(block))
 
@@ -178,6 +180,7 @@ class Stripes:
         self._hashing.wait()
         self._hash(self._whole)
         self._syncing.wait()
+        self._blocks.cut(self.size)
         return self._digest.hexdigest()
 
     def close(self) -> None:
@@ -186,6 +189,11 @@ class Stripes:
             other.close()
         self._hashing.close()
         self._syncing.close()
+
+    def _grow(self, size: int) -> None:
+        """Take so many bytes more; they have their blocks before anybody writes them."""
+        self.size += size
+        self._blocks.cover(self.size)
 
     def _give(self, other: _Other, stripe: Stripe) -> None:
         try:
