@@ -58,8 +58,11 @@ def words_of(rng: random.Random) -> list[str]:
     return [word if place % 16 else f"{word}é" for place, word in enumerate(words)]
 
 
-def write_job(folder: Path, lines: int, line_bytes: int) -> Path:
-    """Write the input and its index; return the provider's rows, in random order."""
+def write_job(folder: Path, lines: int, line_bytes: int, *, is_pythons: bool = False) -> Path:
+    """Write the input and its index; return the provider's rows, in random order.
+
+    Lines are compact, or as Python's `json.dumps` writes them: with spaces, and in ASCII.
+    """
     job = folder / "data" / "jobs" / JOB
     job.mkdir(parents=True)
     rng = random.Random(7)
@@ -69,9 +72,8 @@ def write_job(folder: Path, lines: int, line_bytes: int) -> Path:
     index, offset = [], 0
     with (job / INPUT).open("wb") as file:
         for number in range(1, lines + 1):
-            line = dumps(
-                {"custom_id": f"row-{number}", "request": request_of(rng, words, text_bytes)}
-            )
+            value = {"custom_id": f"row-{number}", "request": request_of(rng, words, text_bytes)}
+            line = json.dumps(value).encode() if is_pythons else dumps(value)
             file.write(line + b"\n")
             index.append((offset, len(line)))
             offset += len(line) + 1
@@ -284,9 +286,9 @@ def collected(folder: Path, lines: int) -> dict[str, Any]:
     return found
 
 
-def measure(folder: Path, lines: int, line_bytes: int) -> dict[str, Any]:
+def measure(folder: Path, lines: int, line_bytes: int, *, is_pythons: bool) -> dict[str, Any]:
     """Make the job, collect it in a process of its own, then the null collect; return figures."""
-    rows = write_job(folder, lines, line_bytes)
+    rows = write_job(folder, lines, line_bytes, is_pythons=is_pythons)
     size = rows.stat().st_size
     for path in (rows, *(folder / "data" / "jobs" / JOB).iterdir()):
         # Neither way shall wait for bytes that the provider has just sent.
@@ -342,6 +344,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lines", type=int, default=200_000)
     parser.add_argument("--line-bytes", type=int, default=500)
+    parser.add_argument("--pythons", action="store_true", help="lines as `json.dumps` writes them")
     parser.add_argument("--child", type=Path, help="for the benchmark itself: collect this folder")
     parser.add_argument("--watch", type=int, help="for the benchmark itself: watch this process")
     given = parser.parse_args()
@@ -351,7 +354,8 @@ def main() -> None:
         print(json.dumps(asyncio.run(collect(given.child, given.lines))))
     else:
         with tempfile.TemporaryDirectory(prefix="penstock-bench-") as name:
-            print(json.dumps(measure(Path(name), given.lines, given.line_bytes)))
+            figures = measure(Path(name), given.lines, given.line_bytes, is_pythons=given.pythons)
+            print(json.dumps(figures))
 
 
 if __name__ == "__main__":

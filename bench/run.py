@@ -19,6 +19,9 @@ BENCHMARKS: Final = {
     "whole_job_1gb": ["whole_job.py", "--lines", "200000", "--line-bytes", "5300"],
     "collect_200k_500b": ["collect.py", "--lines", "200000", "--line-bytes", "500"],
     "collect_1gb": ["collect.py", "--lines", "200000", "--line-bytes", "4400"],
+    "collect_1gb_pythons": [
+        *("collect.py", "--lines", "200000", "--line-bytes", "4400", "--pythons")
+    ],
     "ingest_raw_1gb": [*_LARGE, "--door", "raw"],
     "ingest_base64_1gb": [*_LARGE, "--door", "base64", "--naive-bytes-max", "1100000000"],
     "ingest_escaped_1gb": [*_LARGE, "--door", "escaped"],

@@ -111,10 +111,10 @@ def test_a_line_has_the_members_of_the_provider_and_the_callers_own(merge: Run) 
     ],
 )
 def test_own_members_come_back_byte_for_byte(merge: Run, value: bytes) -> None:
-    """Spelling of numbers, escapes and inner white space is the caller's and stays."""
+    """Spelling of numbers, escapes and white space is the caller's and stays."""
     request = b'{"contents":[{"parts":[{"text":"a"}]}],"n":' + value + b"}"
     lines, _, _ = merge(b'{"own": ' + value + b' ,"request":' + request + b"}", [row(1, "a")])
-    assert b',"own":' + value + b',"request":' + request + b',"response":' in lines[0]
+    assert b',"own": ' + value + b' ,"request":' + request + b',"response":' in lines[0]
 
 
 def test_a_failed_line_still_carries_the_callers_members(merge: Run) -> None:

@@ -1,5 +1,6 @@
 """shards: every row finds its line, however it comes, and garbage is never an answer."""
 
+import json
 import os
 import random
 from collections.abc import Callable, Iterable
@@ -232,16 +233,15 @@ def test_what_is_not_good_beyond_doubt_is_left_to_care(read: Reader, doubtful: b
     "line",
     [
         b'{"request":REQUEST,"own":1}',
-        b'{"own":1, "request":REQUEST}',
-        b'{"own" :1,"request":REQUEST}',
-        b'{"\\u006fwn":1,"request":REQUEST}',
         b'{"status":1,"request":REQUEST}',
+        b'{"\\u0073tatus":1,"request":REQUEST}',
         b'{"response":1,"request":REQUEST}',
-        b'{"own":{"a":1,"request":2},"request":REQUEST}',
+        b'{"own":{"a":1,"request":{}},"request":REQUEST}',
         b'{"request":REQUEST }',
         b' {"request":REQUEST}',
+        b' {"own":1,"request":REQUEST}',
         b'{"request" :REQUEST}',
-        b'{"request": REQUEST}',
+        b'{"request":  REQUEST}',
     ],
 )
 def test_a_line_that_is_spelled_otherwise_is_left_to_care(tmp_path: Path, line: bytes) -> None:
@@ -255,15 +255,43 @@ def test_a_line_that_is_spelled_otherwise_is_left_to_care(tmp_path: Path, line: 
     "line",
     [
         b'{"request":REQUEST}',
+        b'{"request": REQUEST}',
+        b'{"custom_id":"1","request":REQUEST}',
+        b'{"custom_id": "1", "request": REQUEST}',
         b'{"own":"a,\\"request\\":","request":REQUEST}',
         b'{"own": 1.0,"b":[ ],"request":REQUEST}',
+        b'{"own": {"a": 1, "request": 2}, "request": REQUEST}',
+        b'{"own" :1\t,\t"request" : REQUEST}',
+        b'{"\\u006fwn":1,"request":REQUEST}',
     ],
 )
-def test_a_line_that_is_spelled_as_the_output_is_answered(tmp_path: Path, line: bytes) -> None:
-    """Own members first, in our spelling, their values in any."""
-    raw = line.replace(b"REQUEST", orjson.dumps(request_of("text 1"))).replace(b": 1", b":1")
+@pytest.mark.parametrize("dumps", [orjson.dumps, lambda value: json.dumps(value).encode()])
+def test_a_line_whose_request_is_last_is_answered(
+    tmp_path: Path, line: bytes, dumps: Callable[[object], bytes]
+) -> None:
+    """It goes into the output as it stands, in whatever spelling; Python's own has spaces."""
+    raw = line.replace(b"REQUEST", dumps(request_of("text 1")))
     with Reading(tmp_path, JOB, raw) as shards:
         assert shards.feed([row(1)]).flag(1) == ANSWERED
+
+
+@pytest.mark.parametrize(
+    ("asked", "echoed", "flag"),
+    [
+        ("naïve \U0001f600", "naïve \U0001f600", ANSWERED),
+        ("naïve", "naive", ONE_ROW),
+        ("naïve", None, ONE_ROW),
+        ("naïve", 7, ONE_ROW),
+    ],
+)
+def test_a_text_may_be_spelled_with_escapes(
+    tmp_path: Path, asked: str, echoed: object, flag: int
+) -> None:
+    """Python writes in ASCII what the provider echoes in UTF-8: the text is compared."""
+    raw = json.dumps({"request": request_of(asked)}).encode()
+    echo = {"contents": [{"role": "user", "parts": [{"text": echoed}]}]}
+    with Reading(tmp_path, JOB, raw) as shards:
+        assert shards.feed([row(1, request=echo)]).flag(1) == flag
 
 
 CONTENTS = b'[{"role":"user","parts":[{"text":"text 1"}]}]'

@@ -1,6 +1,7 @@
 """stripes: whoever writes which part of an output, it is the one that a single process writes."""
 
 import hashlib
+import json
 import os
 import random
 import socket
@@ -10,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.lifecycle.fakes import answer_of, input_of, row_of
+from tests.lifecycle.fakes import answer_of, input_of, request_of, row_of
 from tests.lifecycle.merging import JOB, Made, helping, merge_all
 from tests.lifecycle.reading import Reading
 
@@ -21,7 +23,7 @@ from penstock.core.line import LineOutcome
 from penstock.core.options import Selection
 from penstock.errors import BlobCorrupt, Problem, StorageFull
 from penstock.lifecycle.behind import Behind
-from penstock.lifecycle.rows import RECORD
+from penstock.lifecycle.rows import RECORD, Reader
 from penstock.lifecycle.stripes import (
     BLOCK_BYTES,
     HASH_BYTES,
@@ -99,6 +101,66 @@ def test_whatever_happens_to_lines_each_has_its_place(
     random.Random(seed).shuffle(rows)  # noqa: S311  # reproducible, not secret
     alone = merge_all(folder, RAW, rows, numbers=numbers)
     assert merge_all(folder, RAW, rows, numbers=numbers, others=others) == alone
+
+
+def compact(line: object) -> bytes:
+    """As most programs write JSON."""
+    return orjson.dumps(line)
+
+
+def spaced(line: object) -> bytes:
+    """As Python's own `json.dumps` does."""
+    return json.dumps(line).encode()
+
+
+def odd(line: object) -> bytes:
+    """As a person might."""
+    return json.dumps(line, separators=(" ,\t", " :  ")).encode()
+
+
+@given(
+    spellings=st.lists(st.sampled_from([compact, spaced, odd]), min_size=1, max_size=5),
+    own=st.lists(
+        st.dictionaries(st.sampled_from(["custom_id", "n", "naïve"]), st.integers(), max_size=3),
+        min_size=1,
+        max_size=5,
+    ),
+    texts=st.lists(
+        st.sampled_from(["plain", "naïve", 'a "quote"', "a, b"]), min_size=1, max_size=3
+    ),
+)
+@settings(deadline=None, max_examples=40)
+def test_whoever_looks_at_a_line_it_is_spelled_as_it_came(
+    tmp_path_factory: pytest.TempPathFactory,
+    spellings: list[Callable[[object], bytes]],
+    own: list[dict[str, int]],
+    texts: list[str],
+) -> None:
+    """Compared with a form, parsed or judged with care: the same bytes, with the caller's."""
+    folder = tmp_path_factory.getbasetemp()
+    numbers = range(1, 31)
+    asked = [texts[number % len(texts)] for number in numbers]
+    lines = [
+        spellings[number % len(spellings)](
+            {**own[number % len(own)], "request": request_of(asked[number - 1])}
+        )
+        for number in numbers
+    ]
+    raw = b"".join(line + b"\n" for line in lines)
+    rows = [row_of(JOB, number, asked[number - 1]) for number in numbers]
+    made = [merge_all(folder, raw, rows), merge_all(folder, raw, rows, others=1)]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Reader, "_alike", lambda *_: None)
+        made.append(merge_all(folder, raw, rows))
+        patched.setattr(Reader, "_good", lambda *_: None)
+        made.append(merge_all(folder, raw, rows))
+    assert all(one.output == made[0].output for one in made)
+    assert all(one.merged == made[0].merged for one in made)
+    outputs = made[0].output.splitlines()
+    assert all(line[1:-1] in output for line, output in zip(lines, outputs, strict=True))
+    assert [orjson.loads(one)["request"] for one in outputs] == [
+        orjson.loads(line)["request"] for line in lines
+    ]
 
 
 def test_twins_problems_and_rounds_are_as_from_one_process(tmp_path: Path) -> None:

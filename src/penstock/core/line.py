@@ -407,6 +407,25 @@ class Echo(msgspec.Struct, gc=False):
 ECHO: Final = msgspec.json.Decoder(Echo)
 
 
+class _SpokenPart(msgspec.Struct, gc=False):
+    text: str | None = None
+
+
+class SpokenContent(msgspec.Struct, gc=False):
+    """The texts of one of the contents, however they are spelled."""
+
+    parts: list[_SpokenPart]
+
+
+class SpokenEcho(msgspec.Struct, gc=False):
+    """What the texts of a request say; where these are equal, `echo_differs` says no, too."""
+
+    contents: list[SpokenContent]
+
+
+SPOKEN_ECHO: Final = msgspec.json.Decoder(SpokenEcho)
+
+
 def echo_differs(ours: bytes, theirs: bytes) -> bool:
     """Return whether the echoed request (JSON) is certainly another one than ours (JSON).
 

@@ -28,11 +28,11 @@ UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """All that msgspec raises on hostile bytes; ValidationError is a DecodeError."""
 
 PLAIN: Final = re.compile(
-    rb'\{(?:"(?!(?:status|processed_time|request|response)")[A-Za-z0-9_]+":"[ !#-\[\]-~]*",)?'
-    rb'"request":(?=\{)'
+    rb'\{(?:"(?!(?:status|processed_time|request|response)")[A-Za-z0-9_]+": ?"[ !#-\[\]-~]*", ?)?'
+    rb'"request": ?(?=\{)'
 )
-"""What stands before the request in a line with at most one own member, a text, if our spelling of
-it is beyond doubt."""
+"""What stands before the request in a line with at most one own member, a text, if that is none of
+the output's beyond doubt. Python's `json.dumps` writes the spaces."""
 
 FORMS_MAX: Final = 4
 """Forms remembered of one job; one that is needed anew takes the place of the one that was not

@@ -54,6 +54,7 @@ from penstock.lifecycle.rows import (
     Record,
     Row,
     fitted,
+    inside_of,
     processed_time,
 )
 from penstock.lifecycle.sent import Base
@@ -74,10 +75,9 @@ BLOCK_BYTES_AHEAD: Final = 4 * WRITE_BYTES
 _EMPTY_OBJECT: Final = msgspec.Raw(b"{}")
 _NULL: Final = msgspec.Raw(b"null")
 
-_REQUEST: Final = b',"request":'
 _WITHOUT_ANSWER: Final = frozenset({NO_ROW, KEPT, PUT_ASIDE})
 
-Pieces = list[bytes | memoryview | msgspec.Raw]
+Pieces = list[bytes | memoryview]
 
 
 class Missing(msgspec.Struct, frozen=True, kw_only=True):
@@ -300,10 +300,9 @@ class Merge:
         """Give a line the good answer of the one with the same request."""
         record = self._shards.record(leader)
         _, _, time_bytes, ending, _, offset, at, length, _, time = record
-        own = MEMBERS.decode(bytes(line))
-        request = own.pop("request")
+        inside = inside_of(bytes(line), MEMBERS.decode(bytes(line)))
         response = os.pread(self._scratch, length, offset + at)
-        size = self._put("", time[:time_bytes] or self._now, own, request, msgspec.Raw(response))
+        size = self._put("", time[:time_bytes] or self._now, inside, response)
         self._totals.add_twin(self._shards.judgement(record).usage)
         # The leader came before, so its class has a kind.
         self.index.add(self._codes[ending], TWIN, self._round, size)
@@ -311,9 +310,8 @@ class Merge:
 
     def _line(self, number: int, source: int, flag: int, line: memoryview) -> int:
         """Append the pieces of an output line, which has the row of `source`; return their size."""
-        own = MEMBERS.decode(bytes(line))
-        request = own.pop("request")
-        answer = self._answer(source, flag, bytes(line), bytes(request))
+        members = MEMBERS.decode(bytes(line))
+        answer = self._answer(source, flag, bytes(line), bytes(members["request"]))
         judgement = answer.judgement
         usage = judgement.usage
         if judgement.status and self._sent.was_answered(number):
@@ -322,9 +320,8 @@ class Merge:
         size = self._put(
             judgement.status,
             processed_time(answer.time) or self._now,
-            own,
-            request,
-            answer.response,
+            inside_of(bytes(line), members),
+            bytes(answer.response),
         )
         kind = self.index.kind(
             judgement.outcome,
@@ -348,25 +345,19 @@ class Merge:
         judgement = Judgement(
             outcome=LineOutcome.ERROR, status=status_text(problem.code, text), code=problem.code
         )
-        size = self._put(judgement.status, self._now, own, request, _EMPTY_OBJECT)
+        inside = ENCODER.encode({**own, "request": request})[1:-1]
+        size = self._put(judgement.status, self._now, inside, bytes(_EMPTY_OBJECT))
         self._totals.add(judgement)
         kind = self.index.kind(judgement.outcome, judgement.code, text, retryable=False)
         self.index.add(kind, 0, self._round, size)
         return size
 
-    def _put(
-        self,
-        status: str,
-        time: bytes,
-        own: dict[str, msgspec.Raw],
-        request: msgspec.Raw,
-        response: msgspec.Raw,
-    ) -> int:
-        """Append the pieces of an output line; return their size."""
-        head = ENCODER.encode({"status": status, "processed_time": msgspec.Raw(time), **own})
-        pieces = (head[:-1], _REQUEST, request, RESPONSE, response, END)
+    def _put(self, status: str, time: bytes, inside: bytes, response: bytes) -> int:
+        """Append the pieces of an output line with the caller's members; return their size."""
+        head = ENCODER.encode({"status": status, "processed_time": msgspec.Raw(time)})
+        pieces = (head[:-1], b",", inside, RESPONSE, response, END)
         self._pieces += pieces
-        return sum(len(memoryview(piece)) for piece in pieces)
+        return sum(map(len, pieces))
 
     def _answer(self, source: int, flag: int, line: bytes, request: bytes) -> _Answer:
         if flag == NO_ROW:

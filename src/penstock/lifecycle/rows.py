@@ -9,6 +9,7 @@ marked, and `merge` looks at it with care.
 """
 
 import os
+import re
 from collections.abc import Iterator
 from struct import Struct
 from typing import Any, Final
@@ -16,7 +17,15 @@ from typing import Any, Final
 import msgspec
 
 from penstock.core.answer_schema import Schemas, may_ask
-from penstock.core.line import ECHO, Judgement, LineKey, LineOutcome, judge_answer
+from penstock.core.line import (
+    ECHO,
+    SPOKEN_ECHO,
+    Judgement,
+    LineKey,
+    LineOutcome,
+    SpokenContent,
+    judge_answer,
+)
 from penstock.core.line_index import packed_tokens
 from penstock.errors import BlobCorrupt
 from penstock.ingest.index import ROW as PLACE
@@ -112,12 +121,15 @@ class _Key(msgspec.Struct, gc=False):
 ROW: Final = msgspec.json.Decoder(Row)
 _KEY: Final = msgspec.json.Decoder(_Key)
 _ECHOED: Final = msgspec.json.Decoder(Echoed)
+_SPOKEN: Final = msgspec.json.Decoder(list[SpokenContent])
 MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 ENCODER: Final = msgspec.json.Encoder()
 
-_REQUEST: Final = b',"request":'
+_REQUEST: Final = re.compile(rb',[ \t\r]*"request"[ \t\r]*:[ \t\r]*(?=\{)')
+_SPACE: Final = b" \t\r\n"
 _RESPONSE: Final = b'"response":'
 _CONTENTS: Final = b'"contents":'
+_ESCAPE: Final = b"\\u"
 
 _STAND_IN: Final = b"2718281828459045"
 """In place of the contents in a request that is looked at without them; no request has it there."""
@@ -423,8 +435,8 @@ class Frames:
     def asks(self, line: bytes, contents: msgspec.Raw) -> bool | None:
         """Return None if the echo or the line is not as expected, else whether to ask `fitted`.
 
-        A good line has its own members first, spelled as we would spell them and none of them a
-        name that the output uses, then `request`, and nothing behind it. Nearly all are like that.
+        A good line has its own members first, none of them a name that the output uses, then
+        `request`, and nothing behind it: it stands in the output as it is (`inside_of`).
         """
         plain = PLAIN.match(line)
         at = _request_at(line) if plain is None else plain.end()
@@ -450,23 +462,37 @@ class Frames:
         return asks
 
     def _spelled_otherwise(self, line: bytes, at: int, contents: msgspec.Raw) -> bool | None:
-        """Compare only texts, which is what a re-serialisation leaves as it is."""
+        """Compare only texts, which a re-serialisation leaves as they are or spells otherwise."""
         # These contents are not the caller's, byte for byte.
         str(contents, "utf-8")
-        ours = ECHO.decode(memoryview(line)[at:-1]).contents
-        return may_ask(line) if ours == TEXTS.decode(contents) else None
+        request = memoryview(line)[at:-1]
+        # Decoding them takes twice as long; it is for who writes in ASCII what is not.
+        is_same = _ESCAPE not in line and ECHO.decode(request).contents == TEXTS.decode(contents)
+        if not is_same and SPOKEN_ECHO.decode(request).contents != _SPOKEN.decode(contents):
+            return None
+        return may_ask(line)
 
 
 def _request_at(line: bytes) -> int | None:
     """Return where the request of a line begins whose own members are not of the simplest kind."""
-    end = line.find(_REQUEST)
-    # If all before it is a whole object once it is closed, then it is no text that looks so.
-    own = line[:end] + b"}"
-    members = MEMBERS.decode(own)
-    at = end + len(_REQUEST)
-    if end < 0 or not OURS.isdisjoint(members) or ENCODER.encode(members) != own:
+    found = _REQUEST.search(line)
+    if found is None or not line.startswith(b"{"):
         return None
-    return at if line[at : at + 1] == b"{" else None
+    # If all before it is a whole object once it is closed, then it is no text that looks so.
+    members = MEMBERS.decode(line[: found.start()] + b"}")
+    return found.end() if OURS.isdisjoint(members) else None
+
+
+def inside_of(line: bytes, members: dict[str, msgspec.Raw]) -> bytes:
+    """Return a good line's members as they stand in the output, between its time and its response.
+
+    They are spelled as the caller spelled them. Only where the request is not the last of them they
+    are put into the order of an output line.
+    """
+    if next(reversed(members)) == "request":
+        return line.strip(_SPACE)[1:-1]
+    own = {name: value for name, value in members.items() if name != "request"}
+    return ENCODER.encode({**own, "request": members["request"]})[1:-1]
 
 
 def processed_time(given: object) -> bytes:
