@@ -296,7 +296,7 @@ def main() -> None:
     """Parse, measure in a temporary folder, print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=100_000)
-    parser.add_argument("--runs", type=int, default=30)
+    parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--postgres", action="store_true", help="that of the tests, not SQLite")
     parser.add_argument("--serve", type=Path, help="for the benchmark itself: serve this folder")
     parser.add_argument("--database-url", default="", help="for the benchmark itself")

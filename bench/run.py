@@ -53,6 +53,7 @@ BENCHMARKS: Final = {
     "jobs_per_second": ["jobs_per_second.py"],
     "fairness": ["fairness.py"],
     "growth": ["growth.py"],
+    "growth_10k_jobs": ["growth.py", "--upload-mb-max", "0", "--step-seconds-max", "1500"],
     "waiting": ["waiting.py"],
     "estimate": ["estimate.py"],
     "takeover": ["takeover.py"],

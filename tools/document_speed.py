@@ -190,7 +190,9 @@ def steps(results: Results) -> Iterator[Row]:
 def growth(results: Results) -> Iterator[Row]:
     """Yield what more work costs."""
     yield ["work", "time", "memory MB"]
-    for name, found in results["growth"].items():
+    # Its own run has more jobs than there is time for beside the uploads.
+    uploads = {name: one for name, one in results["growth"].items() if name.startswith("upload_")}
+    for name, found in (uploads | results.get("growth_10k_jobs", results["growth"])).items():
         if name.startswith("upload_"):
             memory = f"{found['peak_rss_mb']:.0f}, idle {found['idle_rss_mb']:.0f}"
             yield [f"upload, {name.split('_')[1]} MB", f"{found['ms_per_mb']:.1f} ms/MB", memory]

@@ -105,7 +105,7 @@ def test_whatever_happens_to_lines_each_has_its_place(
 
 def compact(line: object) -> bytes:
     """As most programs write JSON."""
-    return orjson.dumps(line)
+    return json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def spaced(line: object) -> bytes:

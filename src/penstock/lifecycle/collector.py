@@ -278,8 +278,8 @@ def _records(found: int) -> Iterator[tuple[int, bytes]]:
 def take_turn(turns: int) -> int:
     """Return the number of a segment that no other process takes.
 
-    The system moves the position of a file that processes share one after the other. Dealt out in
-    turn instead, the segments of one process last longer than those of the other, which waits.
+    The system moves the position of a shared file for one process at a time. Were segments dealt
+    out beforehand, one process would be done before the other and wait.
     """
     return os.lseek(turns, 1, os.SEEK_CUR) - 1
 
