@@ -374,15 +374,19 @@ class _Part(msgspec.Struct):
     text: Any = None
 
 
-class _Content(msgspec.Struct):
+class SpokenContent(msgspec.Struct):
+    """What the texts of one of the contents say, however they are spelled."""
+
     parts: list[_Part]
 
 
-class _Request(msgspec.Struct):
-    contents: list[_Content]
+class Spoken(msgspec.Struct):
+    """What the texts of a request say; where all are equal, `echo_differs` says no."""
+
+    contents: list[SpokenContent]
 
 
-_REQUEST: Final = msgspec.json.Decoder(_Request)
+SPOKEN: Final = msgspec.json.Decoder(Spoken)
 
 
 class _EchoPart(msgspec.Struct, gc=False):
@@ -407,25 +411,6 @@ class Echo(msgspec.Struct, gc=False):
 ECHO: Final = msgspec.json.Decoder(Echo)
 
 
-class _SpokenPart(msgspec.Struct, gc=False):
-    text: str | None = None
-
-
-class SpokenContent(msgspec.Struct, gc=False):
-    """The texts of one of the contents, however they are spelled."""
-
-    parts: list[_SpokenPart]
-
-
-class SpokenEcho(msgspec.Struct, gc=False):
-    """What the texts of a request say; where these are equal, `echo_differs` says no, too."""
-
-    contents: list[SpokenContent]
-
-
-SPOKEN_ECHO: Final = msgspec.json.Decoder(SpokenEcho)
-
-
 def echo_differs(ours: bytes, theirs: bytes) -> bool:
     """Return whether the echoed request (JSON) is certainly another one than ours (JSON).
 
@@ -447,7 +432,7 @@ def echo_differs(ours: bytes, theirs: bytes) -> bool:
 def _texts(request: bytes) -> list[Any] | None:
     """Return the text of every part in order, None for parts without; None if unreadable."""
     try:
-        contents = _REQUEST.decode(request).contents
+        contents = SPOKEN.decode(request).contents
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return [part.text for content in contents for part in content.parts]

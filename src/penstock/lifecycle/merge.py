@@ -300,7 +300,8 @@ class Merge:
         """Give a line the good answer of the one with the same request."""
         record = self._shards.record(leader)
         _, _, time_bytes, ending, _, offset, at, length, _, time = record
-        inside = inside_of(bytes(line), MEMBERS.decode(bytes(line)))
+        data = bytes(line)
+        inside = inside_of(data, MEMBERS.decode(data))
         response = os.pread(self._scratch, length, offset + at)
         size = self._put("", time[:time_bytes] or self._now, inside, response)
         self._totals.add_twin(self._shards.judgement(record).usage)
@@ -310,8 +311,9 @@ class Merge:
 
     def _line(self, number: int, source: int, flag: int, line: memoryview) -> int:
         """Append the pieces of an output line, which has the row of `source`; return their size."""
-        members = MEMBERS.decode(bytes(line))
-        answer = self._answer(source, flag, bytes(line), bytes(members["request"]))
+        data = bytes(line)
+        members = MEMBERS.decode(data)
+        answer = self._answer(source, flag, data, bytes(members["request"]))
         judgement = answer.judgement
         usage = judgement.usage
         if judgement.status and self._sent.was_answered(number):
@@ -320,7 +322,7 @@ class Merge:
         size = self._put(
             judgement.status,
             processed_time(answer.time) or self._now,
-            inside_of(bytes(line), members),
+            inside_of(data, members),
             bytes(answer.response),
         )
         kind = self.index.kind(

@@ -19,7 +19,7 @@ import msgspec
 from penstock.core.answer_schema import Schemas, may_ask
 from penstock.core.line import (
     ECHO,
-    SPOKEN_ECHO,
+    SPOKEN,
     Judgement,
     LineKey,
     LineOutcome,
@@ -121,12 +121,11 @@ class _Key(msgspec.Struct, gc=False):
 ROW: Final = msgspec.json.Decoder(Row)
 _KEY: Final = msgspec.json.Decoder(_Key)
 _ECHOED: Final = msgspec.json.Decoder(Echoed)
-_SPOKEN: Final = msgspec.json.Decoder(list[SpokenContent])
+_SPOKEN_CONTENTS: Final = msgspec.json.Decoder(list[SpokenContent])
 MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 ENCODER: Final = msgspec.json.Encoder()
 
 _REQUEST: Final = re.compile(rb',[ \t\r]*"request"[ \t\r]*:[ \t\r]*(?=\{)')
-_SPACE: Final = b" \t\r\n"
 _RESPONSE: Final = b'"response":'
 _CONTENTS: Final = b'"contents":'
 _ESCAPE: Final = b"\\u"
@@ -468,9 +467,9 @@ class Frames:
         request = memoryview(line)[at:-1]
         # Decoding them takes twice as long; it is for who writes in ASCII what is not.
         is_same = _ESCAPE not in line and ECHO.decode(request).contents == TEXTS.decode(contents)
-        if not is_same and SPOKEN_ECHO.decode(request).contents != _SPOKEN.decode(contents):
-            return None
-        return may_ask(line)
+        if not is_same:
+            is_same = SPOKEN.decode(request).contents == _SPOKEN_CONTENTS.decode(contents)
+        return may_ask(line) if is_same else None
 
 
 def _request_at(line: bytes) -> int | None:
@@ -490,7 +489,7 @@ def inside_of(line: bytes, members: dict[str, msgspec.Raw]) -> bytes:
     are put into the order of an output line.
     """
     if next(reversed(members)) == "request":
-        return line.strip(_SPACE)[1:-1]
+        return line.strip()[1:-1]
     own = {name: value for name, value in members.items() if name != "request"}
     return ENCODER.encode({**own, "request": members["request"]})[1:-1]
 
