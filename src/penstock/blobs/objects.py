@@ -22,6 +22,7 @@ import msgspec
 import obstore
 import obstore.exceptions
 
+from penstock.blobs.deliveries import finish_at_exit
 from penstock.errors import BlobMissing, ProviderUnreachable
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ class Objects:
 
     @cached_property
     def _store(self) -> "AnyStore":
+        finish_at_exit()
         return self._open_store()
 
     def uri(self, name: str) -> str:
