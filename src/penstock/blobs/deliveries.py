@@ -10,7 +10,6 @@ waited for are threads in Python that Python has not started.
 import atexit
 import sys
 import threading
-import time
 from typing import Final
 
 SECONDS_MAX: Final = 1.0
@@ -27,9 +26,11 @@ def finish_at_exit() -> None:
 
 def finish(seconds_max: float = SECONDS_MAX) -> None:
     """Wait until no thread is in Python that it has not started."""
-    until = time.monotonic() + seconds_max
-    while _strangers() and time.monotonic() < until:
-        time.sleep(_STEP_SECONDS)
+    never = threading.Event()
+    for _ in range(int(seconds_max / _STEP_SECONDS)):
+        if not _strangers():
+            return
+        never.wait(_STEP_SECONDS)
 
 
 def _strangers() -> set[int]:
