@@ -1,6 +1,8 @@
 """The storage APIs at the wire, where the clients of others do not look."""
 
 import base64
+import hashlib
+from collections.abc import Iterator
 from typing import Any
 
 import google_crc32c
@@ -233,6 +235,67 @@ def test_xml_multipart_refusals_and_abort(shared: Emulator) -> None:
     assert bad.status_code == 400
     assert shared.http.delete(f"/penstock/parts?uploadId={upload}").status_code == 204
     assert "NoSuchUpload" in complete(1)
+
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("sent", "named"),
+    [
+        ([(1, 5), (2, 5), (3, 5), (4, 1)], [1, 2, 3, 4]),
+        ([(2, 5), (1, 5), (3, 5)], [1, 2, 3]),
+        ([(3, 1), (2, 5), (1, 5)], [1, 2, 3]),
+        ([(1, 5), (2, 5), (2, 5), (3, 6), (4, 5)], [1, 2, 3, 4]),
+        ([(1, 5), (2, 5), (3, 5), (4, 5)], [1, 2]),
+        ([(1, 5), (2, 5), (3, 5), (5, 5), (9, 2)], [1, 3, 5, 9]),
+        ([(4, 5), (7, 5)], [4, 7]),
+        ([(1, 7), (2, 6), (3, 0)], [1, 2, 3]),
+        ([(10_000, 5), (9_999, 5)], [9_999, 10_000]),
+    ],
+)
+def test_xml_parts_of_any_order_and_size_make_the_object(
+    shared: Emulator, sent: list[tuple[int, int]], named: list[int]
+) -> None:
+    """Those that lie in their places, those that came again, and those of other sizes."""
+    started = shared.http.post("/penstock/joined?uploads").text
+    upload = started.partition("<UploadId>")[2].partition("</UploadId>")[0]
+    parts: dict[int, bytes] = {}
+    for turn, (number, mebibytes) in enumerate(sent):
+        parts[number] = bytes([65 + turn]) * (mebibytes * MIB + (turn if mebibytes == 1 else 0))
+        put = shared.http.put(
+            f"/penstock/joined?partNumber={number}&uploadId={upload}", content=parts[number]
+        )
+        digest = hashlib.md5(parts[number], usedforsecurity=False).hexdigest()
+        assert put.headers["etag"] == f'"{digest}"'
+    listed = "".join(f"<Part><PartNumber>{number}</PartNumber></Part>" for number in named)
+    done = shared.http.post(f"/penstock/joined?uploadId={upload}", content=listed)
+    whole = b"".join(parts[number] for number in named)
+    checksum = base64.b64encode(google_crc32c.Checksum(whole).digest()).decode()
+    assert done.headers["x-goog-hash"] == f"crc32c={checksum}"
+    assert shared.http.get("/penstock/joined").content == whole
+    left = shared.http.post(f"/penstock/joined?uploadId={upload}", content=listed)
+    assert "NoSuchUpload" in left.text
+
+
+def test_a_part_that_was_cut_is_no_part(shared: Emulator) -> None:
+    """What came of it to its place does not count; it can come again."""
+    started = shared.http.post("/penstock/half-sent?uploads").text
+    upload = started.partition("<UploadId>")[2].partition("</UploadId>")[0]
+    path = f"/penstock/half-sent?partNumber=1&uploadId={upload}"
+    with pytest.raises(httpx2.HTTPError):
+        shared.http.put(path, content=_cut(), headers={"Content-Length": str(2 * MIB)})
+    listed = "<Part><PartNumber>1</PartNumber></Part>"
+    complete = f"/penstock/half-sent?uploadId={upload}"
+    assert "InvalidPart<" in shared.http.post(complete, content=listed).text
+    assert shared.http.put(path, content=b"y" * MIB).status_code == 200
+    assert shared.http.post(complete, content=listed).status_code == 200
+    assert shared.http.get("/penstock/half-sent").content == b"y" * MIB
+
+
+def _cut() -> Iterator[bytes]:
+    yield b"x" * (MIB + 100)
+    raise httpx2.ReadError("the sender has gone")
 
 
 @pytest.mark.parametrize(

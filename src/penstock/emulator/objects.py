@@ -105,6 +105,27 @@ class Hashes(NamedTuple):
     md5: str | None = None
 
 
+class Account:
+    """Running size and checksums of bytes on their way in."""
+
+    def __init__(self, *, with_md5: bool = True) -> None:
+        self.size = 0
+        self._crc32c = google_crc32c.Checksum()
+        self._md5 = hashlib.md5(usedforsecurity=False) if with_md5 else None
+
+    def add(self, chunk: bytes) -> None:
+        """Take the next bytes."""
+        self._crc32c.update(chunk)
+        if self._md5 is not None:
+            self._md5.update(chunk)
+        self.size += len(chunk)
+
+    def hashes(self) -> Hashes:
+        """The checksums so far, base64."""
+        md5 = None if self._md5 is None else base64.b64encode(self._md5.digest()).decode()
+        return Hashes(base64.b64encode(self._crc32c.digest()).decode(), md5)
+
+
 class Incoming:
     """Bytes on their way in: a temporary file with running checksums.
 
@@ -113,10 +134,8 @@ class Incoming:
 
     def __init__(self, path: Path, *, with_md5: bool = True) -> None:
         self.path = path
-        self.size = 0
+        self.account = Account(with_md5=with_md5)
         self._file = path.open("ab")
-        self._crc32c = google_crc32c.Checksum()
-        self._md5 = hashlib.md5(usedforsecurity=False) if with_md5 else None
 
     def __enter__(self) -> Self:
         return self
@@ -128,40 +147,33 @@ class Incoming:
     def link(self, path: Path) -> None:
         """Make a finished file of ours the content without copying it; blocks for the disk.
 
-        Both names stay until their owners remove them, and nobody writes to the file any more.
+        Both names stay until their owners remove them, and nobody else writes to it any more.
         """
         self._file.close()
         self.path.unlink()
         self.path.hardlink_to(path)
         with self.path.open("rb") as file:
             while chunk := file.read(COPY_CHUNK_BYTES):
-                self._account(chunk)
+                self.account.add(chunk)
+        self._file = self.path.open("ab")
 
     def write(self, chunk: bytes) -> None:
         """Append; blocks for the disk, so call it off the event loop for large bodies."""
         self._file.write(chunk)
-        self._account(chunk)
+        self.account.add(chunk)
 
-    def _account(self, chunk: bytes) -> None:
-        self._crc32c.update(chunk)
-        if self._md5 is not None:
-            self._md5.update(chunk)
-        self.size += len(chunk)
-
-    def copy_from(self, source: Path) -> None:
-        """Append a whole file."""
+    def copy_from(self, source: Path, offset: int = 0, size: int | None = None) -> None:
+        """Append a whole file, or a part of it."""
+        left = source.stat().st_size - offset if size is None else size
         with source.open("rb") as file:
-            while chunk := file.read(COPY_CHUNK_BYTES):
+            file.seek(offset)
+            while chunk := file.read(min(left, COPY_CHUNK_BYTES)):
                 self.write(chunk)
+                left -= len(chunk)
 
     def close(self) -> None:
         """No more bytes."""
         self._file.close()
-
-    def hashes(self) -> Hashes:
-        """The checksums so far, base64."""
-        md5 = None if self._md5 is None else base64.b64encode(self._md5.digest()).decode()
-        return Hashes(base64.b64encode(self._crc32c.digest()).decode(), md5)
 
 
 class ListQuery(msgspec.Struct, frozen=True, kw_only=True):
@@ -291,7 +303,7 @@ class ObjectStore:
         bucket, name = target
         self.require_bucket(bucket)
         _check_name(name)
-        hashes = incoming.hashes()
+        hashes = incoming.account.hashes()
         _check_hashes(hashes, stated)
         file = secrets.token_hex(16)
         final = self._files / file[:2] / file
@@ -305,7 +317,7 @@ class ObjectStore:
                 name=name,
                 generation=self._next_generation(now_us),
                 metageneration=1,
-                size=incoming.size,
+                size=incoming.account.size,
                 crc32c=hashes.crc32c or "",
                 md5=hashes.md5,
                 created_us=now_us,

@@ -28,6 +28,7 @@ from penstock.emulator.objects import (
 from penstock.emulator.refusals import StorageRefusal, bad_storage_request
 from penstock.emulator.timestamps import rfc3339
 from penstock.emulator.transfer import (
+    UNANNOUNCED_BYTES,
     coming_bytes,
     download,
     object_headers,
@@ -36,7 +37,7 @@ from penstock.emulator.transfer import (
     served_bytes,
     stated_hashes,
 )
-from penstock.emulator.uploads import PARTS_MAX, PartUploads
+from penstock.emulator.uploads import PARTS_MAX, PartBody, PartUploads
 
 LIST_KEYS_MAX: Final = 1000
 _XML_HEAD: Final = '<?xml version="1.0" encoding="UTF-8"?>'
@@ -214,9 +215,11 @@ class XmlApi:
     async def _put_part(self, request: Request, target: tuple[str, str]) -> Response:
         number = page_limit(request.query_params.get("partNumber"), PARTS_MAX + 1)
         upload_id = request.query_params["uploadId"]
-        etag, crc32c = await self._uploads.put_part(
-            upload_id, target, number, request.stream(), stated_hashes(request)
+        size = coming_bytes(request)
+        body = PartBody(
+            request.stream(), UNANNOUNCED_BYTES if size is None else size, stated_hashes(request)
         )
+        etag, crc32c = await self._uploads.put_part(upload_id, target, number, body)
         return Response(headers={"ETag": etag, "X-Goog-Hash": f"crc32c={crc32c}"})
 
     async def _abort(self, request: Request) -> Response:

@@ -14,6 +14,7 @@ from penstock.emulator.answering import abort_connection
 from penstock.emulator.faults import Then
 from penstock.emulator.objects import Hashes, Incoming, ObjectStore, StoredObject, read_at
 from penstock.emulator.refusals import StorageRefusal
+from penstock.emulator.slots import Slot
 from penstock.emulator.timestamps import http_date
 
 CHUNK_BYTES: Final = 1 << 20
@@ -37,7 +38,7 @@ async def batched(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         yield b"".join(held)
 
 
-async def receive_into(incoming: Incoming, chunks: AsyncIterator[bytes]) -> None:
+async def receive_into(incoming: Incoming | Slot, chunks: AsyncIterator[bytes]) -> None:
     """Write a body; ClientDisconnect if the client goes away."""
     async for piece in batched(chunks):
         await asyncio.to_thread(incoming.write, piece)

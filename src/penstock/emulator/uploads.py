@@ -10,19 +10,22 @@ import secrets
 from collections.abc import AsyncIterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from penstock.emulator.database import Database
 from penstock.emulator.objects import (
+    Account,
     Attributes,
     Hashes,
+    Incoming,
     ObjectStore,
     Preconditions,
     StoredObject,
 )
 from penstock.emulator.refusals import StorageRefusal, bad_storage_request
+from penstock.emulator.slots import BYTES_MAX, Slot
 from penstock.emulator.timestamps import SECOND_US, EmulatorClock
 from penstock.emulator.transfer import batched, receive_into
 
@@ -46,6 +49,23 @@ class Session(msgspec.Struct, kw_only=True):
     cancelled: bool = False
     done: StoredObject | None = None
     parts: dict[int, int] = {}
+    """Bytes of the parts that have files of their own, by number."""
+    part_bytes: int = 0
+    """Of each part that lies in its place (`slots`); 0 before the first has come."""
+    placed: list[int] = []
+    """The numbers of those."""
+
+    def size_of(self, number: int) -> int | None:
+        """The bytes of a part; None if it is not there. What came again replaces what was."""
+        return self.parts.get(number, self.part_bytes if number in self.placed else None)
+
+
+class PartBody(NamedTuple):
+    """A part as it comes: its bytes, how many they are said to be, their stated checksums."""
+
+    chunks: AsyncIterator[bytes]
+    size: int
+    stated: Hashes
 
 
 class _Sessions:
@@ -94,6 +114,8 @@ class PartUploads:
 
     def __init__(self, sessions: _Sessions) -> None:
         self._sessions = sessions
+        self._placing: set[tuple[str, int]] = set()
+        """Parts that are coming to their places."""
 
     def begin(self, target: tuple[str, str], attributes: Attributes) -> str:
         """Start an upload and give its id."""
@@ -104,26 +126,56 @@ class PartUploads:
         upload_id: str,
         target: tuple[str, str],
         number: int,
-        chunks: AsyncIterator[bytes],
-        stated: Hashes,
+        body: PartBody,
     ) -> tuple[str, str]:
         """Store a part (again, if it was there already); gives its quoted ETag and its CRC32C."""
         session = self._require(upload_id, target)
         if not 1 <= number <= PARTS_MAX:
             raise bad_storage_request(f"Part numbers run from 1 to {PARTS_MAX}.")
-        with self._sessions.store.incoming() as incoming:
-            await receive_into(incoming, chunks)
-            hashes = incoming.hashes()
-            if stated.crc32c not in {None, hashes.crc32c} or stated.md5 not in {None, hashes.md5}:
-                raise StorageRefusal(400, "invalid", "The hash differs.", xml_code="BadDigest")
-            incoming.close()
-            # Parts arrive in parallel: take the row as it is now, not as it was before the body.
-            session = self._require(upload_id, target)
-            incoming.path.rename(self._part_path(session, number))
-            session.parts[number] = incoming.size
-            self._sessions.save(session)
+        if self._may_place(session, number, body.size):
+            hashes = await self._place(session, target, number, body)
+        else:
+            hashes = await self._keep(upload_id, target, number, body)
         etag = base64.b64decode(hashes.md5 or "").hex()
         return f'"{etag}"', hashes.crc32c or ""
+
+    def _may_place(self, session: Session, number: int, size: int) -> bool:
+        if not session.part_bytes and size:
+            session.part_bytes = size
+            self._sessions.save(session)
+        is_new = session.size_of(number) is None and (session.id, number) not in self._placing
+        return is_new and size == session.part_bytes and number * size <= BYTES_MAX
+
+    async def _place(
+        self, session: Session, target: tuple[str, str], number: int, body: PartBody
+    ) -> Hashes:
+        coming = session.id, number
+        self._placing.add(coming)
+        try:
+            offset = (number - 1) * session.part_bytes
+            with Slot(self._slots_path(session), offset) as slot:
+                await receive_into(slot, body.chunks)
+            hashes = _checked(slot.account, body.stated)
+            # Parts arrive in parallel: take the row as it is now, not as it was before the body.
+            session = self._require(session.id, target)
+            session.placed.append(number)
+            self._sessions.save(session)
+        finally:
+            self._placing.discard(coming)
+        return hashes
+
+    async def _keep(
+        self, upload_id: str, target: tuple[str, str], number: int, body: PartBody
+    ) -> Hashes:
+        with self._sessions.store.incoming() as incoming:
+            await receive_into(incoming, body.chunks)
+            hashes = _checked(incoming.account, body.stated)
+            incoming.close()
+            session = self._require(upload_id, target)
+            incoming.path.rename(self._part_path(session, number))
+            session.parts[number] = incoming.account.size
+            self._sessions.save(session)
+        return hashes
 
     async def complete(
         self, upload_id: str, target: tuple[str, str], numbers: list[int]
@@ -134,13 +186,18 @@ class PartUploads:
             raise StorageRefusal(
                 400, "invalid", "The parts are not in order.", xml_code="InvalidPartOrder"
             )
-        if any(number not in session.parts for number in numbers):
+        sizes = [session.size_of(number) for number in numbers]
+        if None in sizes:
             raise StorageRefusal(400, "invalid", "A part is missing.", xml_code="InvalidPart")
-        if any(session.parts[number] < PART_BYTES_MIN for number in numbers[:-1]):
+        if any((size or 0) < PART_BYTES_MIN for size in sizes[:-1]):
             raise StorageRefusal(400, "invalid", "A part is too small.", xml_code="EntityTooSmall")
         with self._sessions.store.incoming(with_md5=False) as incoming:
-            for number in numbers:
-                await asyncio.to_thread(incoming.copy_from, self._part_path(session, number))
+            in_place = _in_place(session, numbers)
+            if in_place:
+                # What stands behind them is of parts that nobody wants.
+                session.placed = in_place
+                self._sessions.save(session)
+            await asyncio.to_thread(self._join, session, numbers, len(in_place), incoming)
             stored = self._sessions.store.commit(incoming, target, session.attributes)
         self._forget(session)
         return stored
@@ -152,8 +209,24 @@ class PartUploads:
             raise _no_upload()
         self._forget(session)
 
+    def _join(
+        self, session: Session, numbers: list[int], in_place: int, incoming: Incoming
+    ) -> None:
+        """Put the parts together; so many at the beginning are not copied."""
+        slots = self._slots_path(session)
+        if in_place:
+            os.truncate(slots, in_place * session.part_bytes)
+            incoming.link(slots)
+        for number in numbers[in_place:]:
+            if number in session.parts:
+                incoming.copy_from(self._part_path(session, number))
+            else:
+                offset = (number - 1) * session.part_bytes
+                incoming.copy_from(slots, offset, session.part_bytes)
+
     def _forget(self, session: Session) -> None:
         self._sessions.forget(session)
+        self._slots_path(session).unlink(missing_ok=True)
         for number in session.parts:
             self._part_path(session, number).unlink(missing_ok=True)
 
@@ -162,6 +235,9 @@ class PartUploads:
         if session is None or (session.bucket, session.name) != target:
             raise _no_upload()
         return session
+
+    def _slots_path(self, session: Session) -> Path:
+        return self._sessions.directory / f"{session.id}.parts"
 
     def _part_path(self, session: Session, number: int) -> Path:
         return self._sessions.directory / f"{session.id}.{number}"
@@ -271,6 +347,20 @@ def upload_kinds(
     """Both kinds of upload over the same rows and files."""
     sessions = _Sessions(data_dir, database, store, clock)
     return PartUploads(sessions), ResumableUploads(sessions)
+
+
+def _in_place(session: Session, numbers: list[int]) -> list[int]:
+    """The parts that can stay where they lie: if all that do lie there stand first."""
+    placed = [number for number in numbers if number not in session.parts]
+    return placed if placed == list(range(1, len(placed) + 1)) == numbers[: len(placed)] else []
+
+
+def _checked(account: Account, stated: Hashes) -> Hashes:
+    """The checksums of a part; 400 if they are not what was stated."""
+    hashes = account.hashes()
+    if stated.crc32c not in {None, hashes.crc32c} or stated.md5 not in {None, hashes.md5}:
+        raise StorageRefusal(400, "invalid", "The hash differs.", xml_code="BadDigest")
+    return hashes
 
 
 def _open_at(path: Path, size: int) -> None:
