@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import msgspec
-from tests.api.driver import Api, Scripted, job_ids
-from tests.api.uploading import GOOD, Client, begin, begun, limits, piece, scripted, uploaded
+import pytest
+from tests.api.driver import Api, Scripted, files, job_ids
+from tests.api.uploading import BAD, GOOD, Client, begin, begun, limits, piece, scripted, uploaded
 
+from penstock.blobs.spool import INPUT, Spool
 from penstock.core.job import JobId, new_job_id
 from penstock.store.store import Store
 
@@ -78,3 +80,39 @@ async def test_a_finish_that_fails_for_our_fault_can_be_tried_again(
     done = await piece(acme, where, len(GOOD), b"", "?1")
     assert done.status_code == 200
     assert await job_ids(store) == {done.json()["request_id"]}
+
+
+@pytest.mark.parametrize(
+    ("sent", "behind", "is_the_same"),
+    [(GOOD, b"", True), (b"\xef\xbb\xbf" + GOOD, b"", False), (GOOD, b"{", False)],
+)
+async def test_lines_that_are_stored_already_are_not_copied(
+    acme: Client, spool: Spool, tmp_path: Path, sent: bytes, behind: bytes, *, is_the_same: bool
+) -> None:
+    """The job's input is the upload's own file, unless that holds anything else.
+
+    A byte-order mark is no part of an input, and what a killed server left behind the last piece
+    does not count.
+    """
+    where = await begun(acme)
+    await piece(acme, where, 0, sent)
+    (stored,) = (tmp_path / "data" / "uploads").glob("*.part")
+    with stored.open("ab") as file:
+        file.write(behind)
+    number = stored.stat().st_ino
+    done = await piece(acme, where, len(sent), b"", "?1")
+    path = spool.path(done.json()["request_id"], INPUT)
+    assert (path.read_bytes(), path.stat().st_nlink) == (GOOD, 1)
+    assert (path.stat().st_ino == number) is is_the_same
+    assert not stored.exists()
+
+
+async def test_a_refusal_at_the_finish_leaves_nothing_of_the_file(
+    acme: Client, tmp_path: Path
+) -> None:
+    """Also its second name goes."""
+    where = await begun(acme)
+    await piece(acme, where, 0, GOOD)
+    refused = await piece(acme, where, len(GOOD), BAD, "?1")
+    assert refused.status_code == 400
+    assert files(tmp_path / "data") == []

@@ -1,3 +1,4 @@
+import os
 import resource
 import shutil
 from collections.abc import Iterator
@@ -178,3 +179,37 @@ def test_removing_a_job_removes_its_files_only(spool: Spool) -> None:
     spool.remove_job(JOB)
     spool.remove_job(JOB)
     assert list(spool.job_ids()) == ["req_2"]
+
+
+def test_a_part_can_be_another_name_of_a_file(tmp_path: Path) -> None:
+    """What is kept of it is the file; what is discarded is the name."""
+    spool = Spool(tmp_path)
+    file = tmp_path / "file"
+    file.write_bytes(b"durable")
+    os.utime(file, (1.0, 1.0))
+    for ending in ("keep", "discard"):
+        part = spool.begin("req_a", INPUT)
+        assert part.become(file, 7)
+        assert (part.size_bytes, part.path.stat().st_ino) == (7, file.stat().st_ino)
+        if ending == "keep":
+            spool.commit("req_a", {INPUT: part})
+        else:
+            part.discard()
+    assert spool.path("req_a", INPUT).read_bytes() == file.read_bytes() == b"durable"
+    assert spool.files("req_a")[INPUT] > 1.0
+    assert spool.clear_incoming() == 0
+
+
+@pytest.mark.parametrize("has_other_bytes", [True, False])
+def test_a_part_stays_what_it_is(tmp_path: Path, *, has_other_bytes: bool) -> None:
+    """If the file has more bytes than are wanted, or can have no second name."""
+    spool = Spool(tmp_path)
+    file = tmp_path / "file"
+    if has_other_bytes:
+        file.write_bytes(b"durable")
+    part = spool.begin("req_a", INPUT)
+    assert not part.become(file, 6)
+    part.write(b"copied")
+    spool.commit("req_a", {INPUT: part})
+    assert spool.path("req_a", INPUT).read_bytes() == b"copied"
+    assert spool.clear_incoming() == 0

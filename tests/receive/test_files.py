@@ -1,5 +1,6 @@
 """The files of one upload, with the one for lines that are put aside."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,18 @@ def test_rows_of_bad_lines_are_written_in_their_order(tmp_path: Path) -> None:
         files.sync()
     assert problems.read_bytes() == b"".join(many)
     assert paths[0].read_bytes() == b"x"
+
+
+def test_an_input_that_is_there_is_only_hashed(tmp_path: Path) -> None:
+    """Its bytes are not written again; the index is."""
+    paths = begin_files(tmp_path)
+    paths[0].write_bytes(b"there")
+    with Files(*paths, is_input_there=True) as files:
+        files.write(b"there")
+        files.write_index(b"rows")
+        assert files.sha256() == hashlib.sha256(b"there").hexdigest()
+        files.sync()
+    assert [path.read_bytes() for path in paths] == [b"there", b"rows"]
 
 
 def test_a_file_that_is_gone_leaves_none_open(tmp_path: Path) -> None:

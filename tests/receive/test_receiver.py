@@ -16,11 +16,12 @@ from tests.receive.driver import BODIES, JSONL, LINES, begin_files, in_process
 
 from penstock.core.files import FileRule
 from penstock.core.limits import Limits
-from penstock.errors import InvalidInput, Unavailable
+from penstock.errors import BlobCorrupt, InvalidInput, Unavailable
 from penstock.ingest.intake import Accepted
 from penstock.ingest.upload import Upload
 from penstock.receive.connection import Taken
 from penstock.receive.receiver import Process, Receiver
+from penstock.receive.stored import Stored
 from penstock.receive.wire import Reply, packed
 
 pytestmark = pytest.mark.slow
@@ -84,7 +85,7 @@ def receive(receiver: Receiver, tmp_path: Path) -> Receive:
     numbers = iter(range(1_000))
 
     def begin(
-        body: AsyncIterator[bytes] | Taken, upload: Upload = JSONL
+        body: AsyncIterator[bytes] | Taken | Stored, upload: Upload = JSONL
     ) -> "asyncio.Task[Accepted]":
         folder = tmp_path / str(next(numbers))
         folder.mkdir()
@@ -169,6 +170,34 @@ async def test_a_taken_upload_is_stored(receive: Receive) -> None:
         assert accepted == in_process(JSONL, LINES)[0]
         # Nobody holds our end any more.
         assert await asyncio.get_running_loop().sock_recv(client, 1) == b""
+
+
+@pytest.mark.parametrize("name", BODIES)
+async def test_a_stored_body_is_read_where_it_lies(
+    receiver: Receiver, name: str, tmp_path: Path
+) -> None:
+    """The other process opens the file; what stands behind the end of the body does not count."""
+    upload, body = BODIES[name]
+    file = tmp_path / "stored"
+    file.write_bytes(body + b"}{")
+    paths = begin_files(tmp_path)
+    accepted = await receiver.receive(upload, Stored(str(file), len(body)), *paths)
+    assert (accepted, *(path.read_bytes() for path in paths)) == in_process(upload, body)
+    assert file.read_bytes() == body + b"}{"
+
+
+@pytest.mark.parametrize(
+    ("written", "said"), [(LINES[:-7], "lacks its last 7 bytes"), (None, "is gone")]
+)
+async def test_a_stored_body_that_is_not_whole_is_no_upload(
+    receive: Receive, tmp_path: Path, written: bytes | None, said: str
+) -> None:
+    """A file that somebody else has cut or removed must not become a job."""
+    file = tmp_path / "stored"
+    if written is not None:
+        file.write_bytes(written)
+    with pytest.raises(BlobCorrupt, match=said):
+        await receive(Stored(str(file), len(LINES)))
 
 
 async def test_a_refusal_ends_the_upload_at_once(receive: Receive) -> None:

@@ -12,7 +12,7 @@ from penstock.api.doors import INPUT_URI, check_one_input, pulled
 from penstock.api.estimates import Estimator, Question
 from penstock.api.idempotency import SUBMIT, IdempotencyKeys, check_same, fingerprint
 from penstock.api.naming import naming_of
-from penstock.api.takeover import RequestBody
+from penstock.api.takeover import RequestBody, StoredBody
 from penstock.api.waiting import Explainer
 from penstock.blobs.part import Part
 from penstock.blobs.room import Hold, Room
@@ -39,8 +39,9 @@ from penstock.fault import fault
 from penstock.ingest.intake import Accepted, Envelope
 from penstock.ingest.problems import PROBLEMS
 from penstock.ingest.treatment import Treatment
-from penstock.ingest.upload import Upload
+from penstock.ingest.upload import Form, Upload
 from penstock.receive.receiver import Receiver
+from penstock.receive.stored import Stored
 from penstock.store.admission import Admission
 from penstock.store.audit import Audit
 from penstock.store.idempotency import Claim, Memory
@@ -234,8 +235,10 @@ class JobDoor(msgspec.Struct, frozen=True, kw_only=True):
         """Receive a body into the parts, and judge it."""
         paths = [part.path for part in parts.values()]
         # What an encoded body becomes is not known: its room grows with it, chunk by chunk.
-        if isinstance(body, RequestBody) and upload.encoding is None:
+        if isinstance(body, RequestBody | StoredBody) and upload.encoding is None:
             taken = body.take_over()
+            if isinstance(taken, Stored) and upload.form is Form.JSONL:
+                taken = await asyncio.to_thread(taken.as_input, parts[INPUT])
             if taken is not None:
                 return await self.receiver.receive(upload, taken, *paths)
 

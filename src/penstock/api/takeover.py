@@ -8,12 +8,14 @@ out as ever; then the connection is closed, because this side's parser has not s
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from typing import Final
 
 from starlette.requests import Request
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from penstock.receive.connection import Taken
+from penstock.receive.stored import Stored
 
 EXTENSION: Final = "penstock.take_over"
 """In the scope's extensions: a function without parameters that returns `Taken`, or None."""
@@ -55,6 +57,23 @@ class RequestBody:
         extensions = self._request.scope.get("extensions", {})
         take: Callable[[], Taken | None] = extensions.get(EXTENSION, lambda: None)
         return take()
+
+
+class StoredBody:
+    """A body that came in pieces: its chunks, or the file that has it."""
+
+    def __init__(self, stored: Stored) -> None:
+        self._stored = stored
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Yield the chunks; each is read in a thread."""
+        with closing(self._stored.chunks()) as chunks:
+            while chunk := await asyncio.to_thread(next, chunks, b""):
+                yield chunk
+
+    def take_over(self) -> Stored:
+        """Return the file."""
+        return self._stored
 
 
 def taken_from(cycle: RequestResponseCycle, rest_bytes: int) -> Taken | None:

@@ -25,8 +25,8 @@ They keep what it brought. Nothing ends a finish.
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Final, ParamSpec, TypeVar
 
 import msgspec
@@ -44,6 +44,7 @@ from penstock.api.naming import read_naming
 from penstock.api.options import is_validation, read_options
 from penstock.api.request_queue import BASES
 from penstock.api.request_queue_record import Renderer
+from penstock.api.takeover import StoredBody
 from penstock.api.upload_fields import (
     COMPLETE,
     LENGTH,
@@ -66,7 +67,6 @@ from penstock.core.access import Scope
 from penstock.core.job import Job, new_job_id
 from penstock.core.limits import Limits
 from penstock.errors import (
-    BlobCorrupt,
     Conflict,
     InvalidRequest,
     Locked,
@@ -79,6 +79,7 @@ from penstock.errors import (
 )
 from penstock.fault import fault
 from penstock.ingest.upload import Upload
+from penstock.receive.stored import Stored
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -87,9 +88,6 @@ _log = logging.getLogger(__name__)
 
 WRITE_BYTES: Final = 1024 * 1024
 """Handed to the disk at a time."""
-
-READ_BYTES: Final = 256 * 1024
-"""Read back at a time at the finish."""
 
 SWEEP_SECONDS: Final = 300.0
 """Between looks for uploads that are too old."""
@@ -405,17 +403,17 @@ class Uploads:
             options=read_options(query),
             naming=read_naming(query, self._limits),
         )
-        async with aclosing(self._bytes(partial)) as body:
-            try:
-                return await self._door.accept(principal, upload, body, terms)
-            except Refused:
+        stored = Stored(str(self._partials.path(partial.id)), partial.offset)
+        try:
+            return await self._door.accept(principal, upload, StoredBody(stored), terms)
+        except Refused:
+            raise
+        except Exception:
+            # A commit whose outcome is unknown may have taken effect.
+            known = await self._known_job(partial)
+            if known is None:
                 raise
-            except Exception:
-                # A commit whose outcome is unknown may have taken effect.
-                known = await self._known_job(partial)
-                if known is None:
-                    raise
-                return known
+            return known
 
     async def _known_job(self, partial: Partial) -> Job | None:
         return await self._door.jobs.get(partial.org_id, partial.job_id or "")
@@ -433,20 +431,6 @@ class Uploads:
         job = await self._door.get(principal, partial.job_id)
         await self._record(principal, "upload.append", partial)
         return self._answer(request, job, {})
-
-    async def _bytes(self, partial: Partial) -> AsyncGenerator[bytes, None]:
-        """Yield the stored bytes."""
-        left = partial.offset
-        file = await asyncio.to_thread(self._partials.path(partial.id).open, "rb", 0)
-        try:
-            while left:
-                chunk = await asyncio.to_thread(file.read, min(left, READ_BYTES))
-                if not chunk:
-                    raise BlobCorrupt(f"The upload {partial.id} lacks its last {left} bytes.")
-                left -= len(chunk)
-                yield chunk
-        finally:
-            file.close()
 
     # -- shared --------------------------------------------------------------------------------
 

@@ -26,11 +26,20 @@ AHEAD: Final = 2
 
 
 class Files:
-    """A `Sink` into files that exist; the last one is for lines that are put aside."""
+    """A `Sink` into files that exist; the last one is for lines that are put aside.
+
+    An input that is there already, whole and durable, is only hashed.
+    """
 
     def __init__(
-        self, input_path: Path, index_path: Path, problems_path: Path | None = None
+        self,
+        input_path: Path,
+        index_path: Path,
+        problems_path: Path | None = None,
+        *,
+        is_input_there: bool = False,
     ) -> None:
+        self._is_input_there = is_input_there
         paths = [path for path in (input_path, index_path, problems_path) if path is not None]
         self._parts: list[Part] = []
         try:
@@ -115,6 +124,8 @@ class Files:
 
     def _store(self, piece: bytes) -> None:
         self._hash.update(piece)
+        if self._is_input_there:
+            return
         self._input.write(piece)
         self._unsynced_bytes += len(piece)
         if self._unsynced_bytes >= SYNC_BYTES:

@@ -22,6 +22,7 @@ from penstock.errors import Unavailable
 from penstock.ingest.intake import Accepted
 from penstock.ingest.upload import Upload
 from penstock.receive.connection import Taken
+from penstock.receive.stored import Stored
 from penstock.receive.wire import LENGTH, Order, packed, read_reply
 
 END_SECONDS: Final = 5.0
@@ -112,7 +113,7 @@ class Receiver:
     async def receive(
         self,
         upload: Upload,
-        body: AsyncIterator[bytes] | Taken,
+        body: AsyncIterator[bytes] | Taken | Stored,
         input_path: Path,
         index_path: Path,
         problems_path: Path | None = None,
@@ -135,6 +136,8 @@ class Receiver:
             order = msgspec.structs.replace(order, head=body.head, rest_bytes=body.rest_bytes)
             with body.client:
                 return await self._receive(order, None, body.client.fileno())
+        if isinstance(body, Stored):
+            return await self._receive(msgspec.structs.replace(order, stored=body), None)
         return await self._receive(order, body)
 
     async def _receive(

@@ -19,6 +19,7 @@ from penstock.core.limits import Limits
 from penstock.errors import InternalError, PenstockError, Problem
 from penstock.ingest.intake import Accepted
 from penstock.ingest.upload import Upload
+from penstock.receive.stored import Stored
 
 LENGTH: Final = struct.Struct("<I")
 """Before each message: its bytes."""
@@ -38,6 +39,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     rest_bytes: int = 0
     """For a body from the client's own connection (`penstock.receive.connection`): what had come of
     it, and how much is to come."""
+    stored: Stored | None = None
+    """For a body that is on the disk."""
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):

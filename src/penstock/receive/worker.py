@@ -37,7 +37,8 @@ _log = logging.getLogger("penstock.receive")
 def serve(connection: socket.socket, client: socket.socket | None = None) -> None:
     """Receive one upload; what goes wrong is the reply, and nothing is raised.
 
-    The body comes from `client` if there is one, else from `connection`, behind the order.
+    The body comes from `client` if there is one, or from a file that the order names, else from
+    `connection`, behind the order.
     """
     # Nobody reads the reply of an upload whose server end was closed.
     with connection, client or nullcontext(), suppress(OSError, EOFError):
@@ -51,7 +52,12 @@ def serve(connection: socket.socket, client: socket.socket | None = None) -> Non
 def _reply(order: Order, connection: socket.socket, client: socket.socket | None) -> Reply:
     try:
         problems_path = None if order.problems_path is None else Path(order.problems_path)
-        with Files(Path(order.input_path), Path(order.index_path), problems_path) as files:
+        with Files(
+            Path(order.input_path),
+            Path(order.index_path),
+            problems_path,
+            is_input_there=order.stored is not None and order.stored.is_input,
+        ) as files:
             accepted = _receive(order, _body(order, connection, client), files)
             fault("accept.received")
             if not order.upload.treatment.is_trial:
@@ -71,6 +77,8 @@ def _reply(order: Order, connection: socket.socket, client: socket.socket | None
 
 
 def _body(order: Order, connection: socket.socket, client: socket.socket | None) -> Iterator[bytes]:
+    if order.stored is not None:
+        return order.stored.chunks()
     if client is None:
         return iter(lambda: connection.recv(CHUNK_BYTES), b"")
     return chunks(client, order.head, order.rest_bytes, order.limits)
