@@ -160,6 +160,7 @@ def watch(pid: int) -> None:
     Pages that processes have in common (the interpreter's, libraries) are counted for each of them.
     """
     own = children = together = 0
+    print("watching", flush=True)
     while not select.select([sys.stdin], [], [], WATCH_SECONDS)[0]:
         found = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
         mine = resident_bytes(str(pid))
@@ -207,6 +208,9 @@ async def collect(folder: Path, lines: int) -> dict[str, Any]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
+    # Its start is no part of what is measured.
+    assert watcher.stdout is not None  # noqa: S101  # it has a pipe
+    watcher.stdout.readline()
     late: list[float] = []
     ticking = asyncio.create_task(tick(late))
     begun, spent = time.perf_counter(), time.process_time()

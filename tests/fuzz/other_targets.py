@@ -30,10 +30,12 @@ from penstock.core.models import Price
 from penstock.core.state import JobState
 from penstock.errors import Refused
 from penstock.ingest.index import pack_rows
+from penstock.lifecycle.inflow import Inflow
+from penstock.lifecycle.kept import Kept
 from penstock.lifecycle.merge import Merge, Missing
 from penstock.lifecycle.rows import Lines, Reader
 from penstock.lifecycle.sent import what_was_sent
-from penstock.lifecycle.shards import Inflow, Shards
+from penstock.lifecycle.shards import Shards
 from penstock.lifecycle.totals import Totals
 from penstock.store.jobs import Page
 
@@ -241,9 +243,9 @@ class RowsTarget:
         raw = input_of(texts)
         self._open = ExitStack()
         folder = Path(self._open.enter_context(tempfile.TemporaryDirectory()))
-        data, index, self._scratch = (
+        data, index, self._arriving, self._kept = (
             self._open.enter_context((folder / name).open("w+b", buffering=0))
-            for name in ("input", "index", "scratch")
+            for name in ("input", "index", "rows", "kept")
         )
         data.write(raw)
         index.write(pack_rows(index_rows(raw)))
@@ -281,21 +283,25 @@ class RowsTarget:
         return f"{good} good"
 
     def close(self) -> None:
-        """Close the three files."""
+        """Close the files."""
         self._open.close()
 
     def _merged(self, pieces: Sequence[bytes]) -> bytes:
-        self._scratch.seek(0)
-        self._scratch.truncate()
-        descriptor = self._scratch.fileno()
+        for file in (self._arriving, self._kept):
+            file.seek(0)
+            file.truncate()
+        descriptor = self._arriving.fileno()
+        keeping = Kept(self._kept.fileno())
         totals = Totals(PRICE)
         reader = Reader(self._keys, self._lines, totals)
-        shards = Shards(descriptor, what_was_sent(self._lines), totals, reader.endings)
-        inflow = Inflow(self._scratch.write)
+        shards = Shards(self._kept.fileno(), what_was_sent(self._lines), totals, reader.endings)
+        inflow = Inflow(descriptor)
         segments = [segment for piece in pieces for segment in inflow.feed(piece)]
         for segment in (*segments, *inflow.end_shard()):
             rows = os.pread(descriptor, segment.size, segment.offset)
-            shards.put(reader.read(rows, segment.offset))
+            records, kept = reader.read(rows, keeping.room(len(rows)))
+            keeping.put(kept)
+            shards.put(records)
         blocks: list[bytes] = []
         merge = Merge(shards, totals, Missing(code="missing_row", message="None."), START)
         merged = merge.write(blocks.append)

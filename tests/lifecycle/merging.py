@@ -110,7 +110,7 @@ def merge_all(
             merged = merge.write(blocks.append)
         else:
             output = opened("striped", b"")
-            splicer = Splicer(reading.lines, reading.scratch, output)
+            splicer = Splicer(reading.lines, reading.kept, output)
             helped = [stack.enter_context(helping(splicer)) for _ in range(others)]
             with closing(Stripes(splicer, output, helped)) as stripes:
                 merged = merge.write_stripes(stripes)

@@ -13,9 +13,11 @@ from penstock.core.job import JobId, tag_of
 from penstock.core.line import LineKey
 from penstock.core.models import Price
 from penstock.ingest.index import pack_rows
+from penstock.lifecycle.inflow import Inflow, Segment
+from penstock.lifecycle.kept import Kept
 from penstock.lifecycle.rows import Lines, Reader
 from penstock.lifecycle.sent import what_was_sent
-from penstock.lifecycle.shards import Inflow, Segment, Shards
+from penstock.lifecycle.shards import Shards
 from penstock.lifecycle.totals import Totals
 
 
@@ -34,19 +36,23 @@ class Reading:
         (folder / "input").write_bytes(raw)
         (folder / "index").write_bytes(pack_rows(index_rows(raw)))
         with ExitStack() as stack:
-            self._file = stack.enter_context((folder / "scratch").open("w+b", buffering=0))
+            self._file, kept = (
+                stack.enter_context((folder / name).open("w+b", buffering=0))
+                for name in ("rows", "kept")
+            )
             files = [(folder / name).open("rb") for name in ("input", "index")]
             for file in files:
                 stack.callback(file.close)
-            self.scratch = self._file.fileno()
+            self.rows, self.kept = self._file.fileno(), kept.fileno()
             self.lines = Lines(files[0].fileno(), files[1].fileno(), numbers)
             self.sent = what_was_sent(self.lines, **known)
             self._open = stack.pop_all()
         self.totals = Totals(price)
         keys = LineKey(tag_of(job_id))
         self.reader = Reader(keys, self.lines, self.totals, flags=self.sent.flags)
-        self.shards = Shards(self.scratch, self.sent, self.totals, self.reader.endings)
-        self.inflow = Inflow(self._file.write)
+        self._kept = Kept(self.kept)
+        self.shards = Shards(self.kept, self.sent, self.totals, self.reader.endings)
+        self.inflow = Inflow(self.rows)
         self.segments: list[Segment] = []
 
     def feed(self, *shards: Iterable[bytes]) -> Self:
@@ -62,8 +68,8 @@ class Reading:
         return self.shards.flag(number)
 
     def row(self, number: int) -> bytes:
-        """The row of a line."""
-        return self.shards.row(number)
+        """What was kept of the row of a line."""
+        return self.shards.kept(self.shards.record(number))
 
     @property
     def strangers(self) -> int:
@@ -84,5 +90,7 @@ class Reading:
     def _read(self, segments: list[Segment]) -> None:
         self.segments += segments
         for segment in segments:
-            rows = os.pread(self.scratch, segment.size, segment.offset)
-            self.shards.put(self.reader.read(rows, segment.offset))
+            rows = os.pread(self.rows, segment.size, segment.offset)
+            records, kept = self.reader.read(rows, self._kept.room(len(rows)))
+            self._kept.put(kept)
+            self.shards.put(records)

@@ -27,6 +27,8 @@ from penstock.lifecycle.collector import (
     Collected,
     Conclude,
     Full,
+    Mark,
+    Marked,
     Numbered,
     Order,
     Pause,
@@ -36,8 +38,8 @@ from penstock.lifecycle.collector import (
     read_ahead,
     serve,
 )
+from penstock.lifecycle.inflow import Segment
 from penstock.lifecycle.merge import Missing
-from penstock.lifecycle.shards import Segment
 from penstock.lifecycle.totals import Sums
 
 JOB = JobId("req_aaaaaaaaaaaaaaaaaaaaaaaaaa")
@@ -62,7 +64,8 @@ class Bench:
             round=1,
             first_line=1,
             last_line=len(TEXTS),
-            scratch=shards.scratch,
+            rows=[shards.rows],
+            kept=shards.kept,
             input=self.open("input"),
             index=self.open("index"),
         )
@@ -163,6 +166,14 @@ def test_a_process_helps_once_it_has_said_what_it_read(bench: Bench) -> None:
     assert (collected.merged.counts.ok, collected.merged.output_sha256) == (5, digest)
 
 
+def test_a_process_says_when_it_has_come_to_a_mark(bench: Bench) -> None:
+    """Behind the rows that came before it; what it has found of them is written by then."""
+    marked, read, last = bench.serve(0, Numbered(0, bench.shard(1)), Mark(), Pause(), Mark())
+    assert (marked, last) == (Marked(), Marked())
+    assert isinstance(read, Read)
+    assert read.sums.plain[0].prompt_tokens == 2
+
+
 def test_no_turn_is_taken_twice_and_none_is_left_out(bench: Bench) -> None:
     """Processes that share a file each get numbers of their own, whoever is faster."""
     program = (
@@ -215,6 +226,16 @@ def test_a_full_disk_is_said(bench: Bench, which: str) -> None:
         bench.found[0] = full
         orders = [Numbered(0, segment)]
     assert bench.serve(0, *orders) == [Full("The server could not write: No space left on device.")]
+
+
+def test_an_answer_that_cannot_be_kept_is_said(bench: Bench, tmp_path: Path) -> None:
+    """Nothing is known of rows of which nothing is left."""
+    (tmp_path / "unwritable").touch()
+    with (tmp_path / "unwritable").open("rb") as unwritable:
+        bench.task = msgspec.structs.replace(bench.task, kept=unwritable.fileno())
+        (said,) = bench.serve(0, Numbered(0, bench.shard(1)))
+    assert said == Full("The server could not write: Bad file descriptor.")
+    assert os.fstat(bench.found[0]).st_size == 0
 
 
 def test_a_file_is_read_ahead_where_the_system_can() -> None:

@@ -1,5 +1,6 @@
 """forms: rows like a good one are read as by the parser, and all others by it."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from penstock.lifecycle.forms import (
     Form,
     form_of,
 )
-from penstock.lifecycle.rows import ANSWERED, ONE_ROW, Reader
+from penstock.lifecycle.rows import ANSWERED, ONE_ROW, UNREADABLE, Reader
 from penstock.lifecycle.totals import Sums
 
 JOB = JobId("req_aaaaaaaaaaaaaaaaaaaaaaaaaa")
@@ -96,6 +97,19 @@ def test_rows_like_a_good_one_are_read_as_by_the_parser(tmp_path: Path) -> None:
     assert flags == [ANSWERED] * len(TEXTS)
     assert len(forms_of(reader)) == 1
     assert reader._forms._patience == PATIENCE - FORM_COSTS + len(TEXTS) - 1
+
+
+def test_texts_in_ascii_are_the_same_texts(tmp_path: Path) -> None:
+    """What a caller spells with escapes fills the form as well, if it says what the row says."""
+    texts = ["gr\u00fc\u00dfe 1", "\u6f22 2", "plain 3", "\u00e9 4", "\u00e9 5", "\u00e9 6"]
+    rows = [row(number, text) for number, text in enumerate(texts[:5], start=1)]
+    rows[3] = row(4, "\u00e8 4")
+    rows.append(row(6, "\u00e9 6").replace("\u00e9".encode(), b"\\ud800"))
+    raw = b"\n".join(json.dumps({"request": request_of(text)}).encode() for text in texts)
+    flags, reader = both(tmp_path, raw, rows)
+    assert flags == [ANSWERED] * 3 + [ONE_ROW, ANSWERED, UNREADABLE]
+    assert len(forms_of(reader)) == 1
+    assert reader._forms._patience == PATIENCE - FORM_COSTS + 3
 
 
 ORDERS = [
@@ -356,26 +370,35 @@ PIECES = [
 ]
 
 
+def in_ascii(text: str) -> bytes:
+    """As Python's `json.dumps` spells it."""
+    return json.dumps(text).encode()
+
+
+def all_escaped(text: str) -> bytes:
+    """Each character as an escape."""
+    return b'"%s"' % b"".join(b"\\u%04x" % ord(char) for char in text)
+
+
 @given(
     texts=st.lists(
         st.lists(st.sampled_from(PIECES), max_size=4).map("".join), min_size=2, max_size=12
     ),
     echoes=st.lists(st.integers(0, 1_000), min_size=12, max_size=12),
-    escaped=st.booleans(),
+    spelling=st.sampled_from([orjson.dumps, in_ascii, all_escaped]),
 )
 @settings(deadline=None, max_examples=300)
 def test_any_texts_are_compared_as_by_the_parser(
     tmp_path_factory: pytest.TempPathFactory,
     texts: list[str],
     echoes: list[int],
-    escaped: bool,  # noqa: FBT001  # Hypothesis gives it
+    spelling: Callable[[str], bytes],
 ) -> None:
     """Texts that look like the form's own bytes, and echoes of other lines: the same verdicts."""
     rows = [
         row(number, texts[echo % len(texts)] if echo % 3 == 0 else text)
         for number, (text, echo) in enumerate(zip(texts, echoes, strict=False), start=1)
     ]
-    raw = input_of(texts)
-    if escaped:
-        raw = raw.replace("\u00e9".encode(), b"\\u00e9")
+    line = orjson.dumps({"request": request_of("TEXT")})
+    raw = b"\n".join(line.replace(b'"TEXT"', spelling(text)) for text in texts)
     both(tmp_path_factory.getbasetemp(), raw, rows)

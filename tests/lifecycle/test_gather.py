@@ -25,8 +25,8 @@ from penstock.ingest.problems import pack_problem
 from penstock.lifecycle.collector import Collected, Conclude, Pause, Read, Setup
 from penstock.lifecycle.crew import Crew, _heard, _tell
 from penstock.lifecycle.gather import PROCESS_BYTES_MIN, Files, Gather
+from penstock.lifecycle.inflow import ROW_BYTES_MAX, SEGMENT_BYTES, Inflow
 from penstock.lifecycle.merge import Missing
-from penstock.lifecycle.shards import ROW_BYTES_MAX
 
 JOB = JobId("req_aaaaaaaaaaaaaaaaaaaaaaaaaa")
 PRICE = SEED_CATALOGUE["gemini-3-flash-preview"].price
@@ -190,8 +190,7 @@ async def test_without_rows_there_is_no_output(make: Make, spool: Spool, size: i
 async def test_a_row_that_was_skipped_is_a_stranger(make: Make) -> None:
     """Rows that were too long to be read are counted with those of nobody."""
     async with make(SMALL) as gather:
-        gather._inflow = type(gather._inflow)(lambda _block: None)
-        await gather.feed(bytes(ROW_BYTES_MAX + 1))
+        gather._inflow.feed(bytes(ROW_BYTES_MAX + 1))
         gather.end_shard()
         gather._inflow.size = 0
         assert (await gather.conclude(CONCLUDE)).strangers == 1
@@ -208,6 +207,38 @@ async def test_processes_begin_while_rows_arrive(make: Make) -> None:
                 "MALLOC_TRIM_THRESHOLD_",
             }
     assert not any(map(is_alive, pids(gather)))
+
+
+async def test_rows_that_were_read_make_room_for_others(make: Make) -> None:
+    """Many times what the files hold goes through them, and each line gets its own row."""
+    filler = b" " * 50_000 + b"\n"
+    async with make(LARGE) as gather:
+        gather._inflow = inflow = Inflow(gather._rows[0], file_bytes=2 * SEGMENT_BYTES)
+        for number in (5, 3, 1, 4, 2):
+            for _ in range(50):
+                await gather.feed(filler)
+            await gather.feed(rows(number))
+            gather.end_shard()
+        collected = await gather.conclude(CONCLUDE)
+        sizes = [os.fstat(file).st_size for file in gather._rows]
+    assert collected.merged is not None
+    assert (collected.merged.counts.ok, collected.strangers) == (5, 0)
+    assert inflow.size > 5 * 50 * len(filler) > 2 * sum(sizes)
+
+
+async def test_a_process_that_is_killed_while_rows_come_is_noticed(make: Make) -> None:
+    """Nobody waits for what it was to read."""
+
+    async def go_on(gather: Gather) -> None:
+        for _ in range(10):
+            await gather.feed(b" " * 2000 + b"\n")
+
+    async with make(LARGE) as gather:
+        gather._inflow = Inflow(gather._rows[0], file_bytes=1000)
+        await gather.feed(rows(1))
+        os.kill(pids(gather)[0], signal.SIGKILL)
+        with pytest.raises(Unavailable, match="ended with -9"):
+            await go_on(gather)
 
 
 @pytest.mark.parametrize("which", [0, 1])

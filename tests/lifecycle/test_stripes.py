@@ -23,6 +23,7 @@ from penstock.core.line import LineOutcome
 from penstock.core.options import Selection
 from penstock.errors import BlobCorrupt, Problem, StorageFull
 from penstock.lifecycle.behind import Behind
+from penstock.lifecycle.disk import sync, write_at
 from penstock.lifecycle.rows import RECORD, Reader
 from penstock.lifecycle.stripes import (
     BLOCK_BYTES,
@@ -33,8 +34,6 @@ from penstock.lifecycle.stripes import (
     Stripe,
     Stripes,
     help_with,
-    sync,
-    write_at,
 )
 
 LINES = 3 * STRIPE_LINES + 5
@@ -210,7 +209,7 @@ class Bench:
 
     def splicer_to(self, output: int) -> Splicer:
         """Return what writes stripes to this file."""
-        return Splicer(self._reading.lines, self._reading.scratch, output)
+        return Splicer(self._reading.lines, self._reading.kept, output)
 
     def put_all(self, stripes: Stripes, count: int = 64) -> None:
         """Give all lines, so many at a time."""
@@ -223,7 +222,7 @@ class Bench:
         found = list(RECORD.iter_unpack(records))
         own = self._reading.lines.lengths(first, len(found))
         around = len(b'{"status":"","processed_time":,,"response":}\n') - 2
-        return sum(own) + sum(around + int(one[2]) + int(one[7]) for one in found)
+        return sum(own) + sum(around + int(one[2]) + int(one[5]) for one in found)
 
     def stripe(self) -> Stripe:
         """Return a stripe of one line."""

@@ -22,11 +22,14 @@ from penstock.core.line import LineKey
 from penstock.core.models import Price
 from penstock.core.options import Selection
 from penstock.errors import Problem, StorageFull
+from penstock.lifecycle.disk import write_all
+from penstock.lifecycle.inflow import Segment
+from penstock.lifecycle.kept import Kept
 from penstock.lifecycle.merge import Merge, Merged, Missing
 from penstock.lifecycle.rows import Ending, Lines, Reader
 from penstock.lifecycle.sent import Base, Sent, what_was_sent
-from penstock.lifecycle.shards import Segment, Shards
-from penstock.lifecycle.stripes import Splicer, Stripes, full, help_with
+from penstock.lifecycle.shards import Shards
+from penstock.lifecycle.stripes import Splicer, Stripes, help_with
 from penstock.lifecycle.totals import Sums, Totals
 
 _HEAD: Final = Struct("<II")
@@ -50,7 +53,10 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     first_line: int
     """Of the input; a shard has some of its lines."""
     last_line: int
-    scratch: int
+    rows: list[int]
+    """Where they come in; see `Inflow`."""
+    kept: int
+    """Where that goes which is still needed of them."""
     input: int
     index: int
     twins: int | None = None
@@ -66,7 +72,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     def files(self) -> list[int]:
         """The descriptors that are read."""
         more = (self.twins, self.base_output, self.base_index)
-        return [self.scratch, self.input, self.index, *(one for one in more if one is not None)]
+        given = (one for one in more if one is not None)
+        return [*self.rows, self.kept, self.input, self.index, *given]
 
 
 class Numbered(msgspec.Struct, frozen=True, tag=True):
@@ -74,6 +81,17 @@ class Numbered(msgspec.Struct, frozen=True, tag=True):
 
     number: int
     segment: Segment
+
+
+class Mark(msgspec.Struct, frozen=True, tag=True):
+    """Say when you have come so far."""
+
+
+class Marked(msgspec.Struct, frozen=True, tag=True):
+    """All segments up to a mark were read by this process, or left to others.
+
+    Once all have said so, all were read: who has taken a segment does not pass it.
+    """
 
 
 class Pause(msgspec.Struct, frozen=True, tag=True):
@@ -137,8 +155,8 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
         return [*self.task.files, self.output, self.output_index, *self.found, self.turns]
 
 
-Order = Numbered | Pause | Conclude
-Answer = Read | Collected | Full
+Order = Numbered | Mark | Pause | Conclude
+Answer = Marked | Read | Collected | Full
 SETUP: Final = msgspec.json.Decoder(Setup)
 ORDER: Final = msgspec.json.Decoder(Order)
 ANSWER: Final = msgspec.json.Decoder(Answer)
@@ -150,6 +168,7 @@ class Collector:
     def __init__(self, task: Task, mine: int = 0) -> None:
         """Take the number of this process among those that read rows."""
         self._task = task
+        self._kept = Kept(task.kept)
         self._totals = Totals(task.price)
         self._sent = sent_of(task)
         self.lines = self._sent.lines
@@ -162,13 +181,15 @@ class Collector:
         )
 
     def read(self, segment: Segment) -> bytes:
-        """Return the records of a segment."""
-        rows = os.pread(self._task.scratch, segment.size, segment.offset)
-        return self._reader.read(rows, segment.offset)
+        """Return the records of a segment; nothing of it is read again."""
+        rows = os.pread(self._task.rows[segment.file], segment.size, segment.offset)
+        records, kept = self._reader.read(rows, self._kept.room(len(rows)))
+        self._kept.put(kept)
+        return records
 
     def splicer(self, output: int) -> Splicer:
         """Return what puts lines together, and writes them there."""
-        return Splicer(self.lines, self._task.scratch, output)
+        return Splicer(self.lines, self._task.kept, output)
 
     def so_far(self) -> Read:
         """Return what was read beside the records."""
@@ -189,7 +210,7 @@ class Collector:
             totals.join(read.sums)
             strangers += read.strangers
             endings |= read.endings
-        shards = Shards(self._task.scratch, self._sent, totals, endings)
+        shards = Shards(self._task.kept, self._sent, totals, endings)
         for some in records:
             shards.put(some)
         merged = None
@@ -252,7 +273,9 @@ def serve(orders: IO[bytes], answers: IO[bytes]) -> None:
             help_with(setup.others[0], collector.splicer(setup.output))
 
 
-def _answer(collector: Collector, order: Pause | Conclude, setup: Setup) -> Read | Collected:
+def _answer(collector: Collector, order: Mark | Pause | Conclude, setup: Setup) -> Answer:
+    if isinstance(order, Mark):
+        return Marked()
     if isinstance(order, Pause):
         return collector.so_far()
     numbered = heapq.merge(*(_records(found) for found in setup.found), key=itemgetter(0))
@@ -282,16 +305,6 @@ def take_turn(turns: int) -> int:
     out beforehand, one process would be done before the other and wait.
     """
     return os.lseek(turns, 1, os.SEEK_CUR) - 1
-
-
-def write_all(descriptor: int, data: bytes) -> None:
-    """Append all of `data`; raise `StorageFull` if the disk does not take it."""
-    view = memoryview(data)
-    try:
-        while view:
-            view = view[os.write(descriptor, view) :]
-    except OSError as error:
-        raise full(error) from error
 
 
 def read_ahead(descriptor: int, offset: int, size: int, advise: Advise | None = _ADVISE) -> None:

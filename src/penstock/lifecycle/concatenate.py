@@ -137,7 +137,7 @@ class Concatenation:
                 self._task(stack), first_line=lines.start, last_line=lines.stop - 1
             )
             totals = Totals(self._price)
-            shards = Shards(task.scratch, sent_of(task), totals, {})
+            shards = Shards(task.kept, sent_of(task), totals, {})
             merge = Merge(shards, totals, missing, now, self._job.round)
             merge.write(write)
         packed = b"".join(merge.index.pieces())
@@ -149,8 +149,8 @@ class Concatenation:
             stack.callback(os.close, descriptor)
             return descriptor
 
-        # There are no rows, so nothing is read of the first.
-        return task_of(self._given, self._job, self._price, opened(self._output.path), opened)
+        # There are no rows, so nothing is kept of them.
+        return task_of(self._given, self._job, self._price, [], opened(Path(os.devnull)), opened)
 
     def _write(self, block: bytes) -> None:
         self._output.write(block)

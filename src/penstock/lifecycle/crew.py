@@ -1,8 +1,8 @@
 """The processes that collect one large output, seen from the server.
 
-Two processes read rows, each the next segment that nobody has taken; the first then puts the output
-together, with the help of the other (`stripes`). They get the descriptors that they need and
-nothing else (`own_process`).
+Two processes read rows, each the next segment that nobody has taken, and say so of each; the first
+then puts the output together, with the help of the other (`stripes`). They get the descriptors that
+they need and nothing else (`own_process`).
 """
 
 import socket
@@ -24,13 +24,15 @@ from penstock.lifecycle.collector import (
     Collected,
     Conclude,
     Full,
+    Mark,
+    Marked,
     Numbered,
     Order,
     Pause,
     Read,
     Setup,
 )
-from penstock.lifecycle.shards import Segment
+from penstock.lifecycle.inflow import Segment
 
 PROCESSES: Final = 2
 """More would only help on machines where nothing else wants the cores."""
@@ -44,6 +46,7 @@ class Crew:
     def __init__(self, processes: list[Process]) -> None:
         self._processes = processes
         self._segments = 0
+        self._has_turned = False
 
     @classmethod
     async def hire(cls, setup: Setup, program: str = sys.executable) -> "Crew":
@@ -73,10 +76,18 @@ class Crew:
                 _tell(process, order)
             self._segments += 1
 
+    async def turn(self) -> None:
+        """Wait until all rows were read that came before the last turn, if there was one."""
+        for process in self._processes:
+            _tell(process, Mark())
+        await self._hear_marks()
+        self._has_turned = True
+
     async def conclude(self, told: Conclude) -> Collected:
         """Have the output put together once all rows are read."""
         for process in self._processes:
             _tell(process, Pause())
+        await self._hear_marks()
         reads = [cast(Read, await _heard(process)) for process in self._processes]
         first = self._processes[0]
         _tell(first, msgspec.structs.replace(told, reads=reads))
@@ -89,6 +100,12 @@ class Crew:
                 process.kill()
         for process in self._processes:
             await process.wait()
+
+    async def _hear_marks(self) -> None:
+        """Wait until all have come to the last turn, if there was one."""
+        if self._has_turned:
+            for process in self._processes:
+                await _heard(process)
 
 
 def _connected(stack: ExitStack, processes: int) -> list[list[int]]:
@@ -107,7 +124,7 @@ def _tell(process: Process, order: Setup | Order) -> None:
     cast(StreamWriter, process.stdin).write(msgspec.json.encode(order) + b"\n")
 
 
-async def _heard(process: Process) -> Read | Collected:
+async def _heard(process: Process) -> Marked | Read | Collected:
     """Return the next answer of a process; raise what it met instead."""
     line = await cast(StreamReader, process.stdout).readline()
     if not line:

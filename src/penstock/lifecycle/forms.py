@@ -3,7 +3,9 @@
 The provider's rows of a job are nearly always written by one program, and so are its lines. Beside
 the response they differ in the key, the time and one text. So a good row and its line become a
 form: their bytes, with gaps where these stood. What fills both sides of a form, with the same text
-in both, is the row of that line, and echoes its request; neither side is parsed for that.
+in both, is the row of that line, and echoes its request; neither side is parsed for that. A text
+may be spelled otherwise in the line than in the row, as by those who write in ASCII what is not;
+then both are decoded, and nothing else.
 
 What fills a gap must be one value as the one that stood there, for then all around it is what it
 was: digits for digits, characters that need no escape for the time, the inside of one text for the
@@ -75,6 +77,7 @@ class GoodRow(msgspec.Struct, gc=False):
 GOOD_ROW: Final = msgspec.json.Decoder(GoodRow)
 TEXTS: Final = msgspec.json.Decoder(list[EchoContent])
 _ONE: Final = msgspec.json.Decoder(msgspec.Raw)
+_TEXT: Final = msgspec.json.Decoder(str)
 
 Gap = tuple[int, int]
 Filled = tuple[int, int, bytes]
@@ -155,15 +158,28 @@ class Form:
                 return None
         at, stop = start + self._before, end - self._after
         behind = at + last - first
+        if not data.startswith(line[first:last], at) or not data.startswith(self._between, behind):
+            behind = self._spelled_otherwise(data, at, stop, memoryview(line)[first - 1 : last + 1])
         found = behind + len(self._between) - 1
-        if (
-            not data.startswith(line[first:last], at)
-            or not data.startswith(self._between, behind)
-            or data.rfind(b"}", found, stop) != stop - 1
-        ):
+        if behind < 0 or data.rfind(b"}", found, stop) != stop - 1:
             return None
         time = self._time_of(data, start, end)
         return None if time is None else (found, stop, time)
+
+    def _spelled_otherwise(self, data: bytes, at: int, stop: int, text: memoryview) -> int:
+        """Return where the text of a row ends that is the same in other bytes; -1 if none is.
+
+        It is given with its quotes, and in the row it begins at a place behind one.
+        """
+        behind = data.find(self._between, at, stop)
+        if behind < 0:
+            return -1
+        try:
+            # Where what follows it stands in the text itself, this is no text.
+            said = _TEXT.decode(memoryview(data)[at - 1 : behind + 1])
+            return behind if said == _TEXT.decode(text) else -1
+        except UNDECODABLE:
+            return -1
 
     def _time_of(self, data: bytes, start: int, end: int) -> bytes | None:
         """Return the time of a row as JSON, or nothing; None if it is not a plain one."""
@@ -218,8 +234,13 @@ def form_of(row: bytes, found: GoodRow, line: bytes, time: bytes) -> Form | None
     request = line[plain.end() : -1]
     try:
         str(row, "utf-8")
-        text = max(_texts(ECHO.decode(request).contents), key=len, default=b"")
-        gaps = _gaps(row, found, text, time)
+        texts = _texts(ECHO.decode(request).contents)
+        echoes = _texts(TEXTS.decode(found.request.contents))
+        both = max(zip(texts, echoes, strict=False), key=_line_bytes, default=(b"", b""))
+        text, echoed = both
+        if text != echoed and _TEXT.decode(text) != _TEXT.decode(echoed):
+            return None
+        gaps = _gaps(row, found, echoed, time)
         at = request.find(text)
         before, after = request[: at + 1], request[at + len(text) - 1 :]
         if gaps is None or not _holds(row, gaps, before, after):
@@ -227,6 +248,10 @@ def form_of(row: bytes, found: GoodRow, line: bytes, time: bytes) -> Form | None
     except UNDECODABLE:
         return None
     return Form(row, gaps, (before, after + b"}"))
+
+
+def _line_bytes(text_and_echo: tuple[bytes, bytes]) -> int:
+    return len(text_and_echo[0])
 
 
 def _texts(contents: list[EchoContent]) -> list[bytes]:

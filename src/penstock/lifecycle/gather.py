@@ -1,7 +1,9 @@
 """Take a job's rows as they come, and have them collected: here if they are few, else by a crew.
 
-The rows are copied to a scratch file and read there. Which process does it is decided by the bytes:
-starting one costs more than to read a few megabytes, and a gigabyte would hold up the API.
+The rows are copied to a file and read there. Which process does it is decided by the bytes:
+starting one costs more than to read a few megabytes, and a gigabyte would hold up the API. A crew
+reads while rows come; they come no faster than it does, and what it has read takes no room
+(`inflow`).
 """
 
 import asyncio
@@ -26,9 +28,8 @@ from penstock.core.models import Price
 from penstock.ingest.problems import read_problems
 from penstock.lifecycle.collector import Collected, Collector, Conclude, Setup, Task
 from penstock.lifecycle.crew import PROCESSES, Crew
+from penstock.lifecycle.inflow import Inflow, Segment
 from penstock.lifecycle.merge import over_rounds
-from penstock.lifecycle.preallocated import Preallocated
-from penstock.lifecycle.shards import Inflow, Segment
 
 PROCESS_BYTES_MIN: Final = 4 * 1024 * 1024
 """From so many bytes of rows and input on, the work is done in processes of its own."""
@@ -54,7 +55,12 @@ class Files(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def task_of(
-    files: Files, job: Job, price: Price | None, scratch: int, opened: Callable[[Path], int]
+    files: Files,
+    job: Job,
+    price: Price | None,
+    rows: list[int],
+    kept: int,
+    opened: Callable[[Path], int],
 ) -> Task:
     """Return what is the same for all of a job; `opened` opens a file and sees to its end."""
 
@@ -68,7 +74,8 @@ def task_of(
         round=job.round,
         first_line=lines.start,
         last_line=lines.stop - 1,
-        scratch=scratch,
+        rows=rows,
+        kept=kept,
         input=opened(files.input_path),
         index=opened(files.index_path),
         twins=opened_if(files.twins_path),
@@ -104,9 +111,8 @@ class Gather:
         self._price = price
         self._slots = slots
         self._files = ExitStack()
-        self._scratch = Part(self._spool.scratch(job.id, "rows"))
-        self._scratch_blocks = Preallocated(self._scratch.fileno())
-        self._inflow = Inflow(self._write)
+        self._rows = [self._nameless("rows")]
+        self._inflow = Inflow(self._rows[0])
         self._segments: list[Segment] = []
         """What nobody was told to read yet."""
         self._outputs: tuple[Part, Part] | None = None
@@ -116,7 +122,10 @@ class Gather:
         self._has_slot = False
 
     async def feed(self, block: bytes) -> None:
-        """Take the next bytes of the current shard, cut anywhere."""
+        """Take the next bytes of the current shard, cut anywhere; wait for those who read it."""
+        if self._crew is not None and self._inflow.is_full:
+            await self._crew.turn()
+            await in_thread(self._inflow.turn)
         self._segments += await in_thread(partial(self._inflow.feed, block))
         if self._crew is None and self._is_large and not self._slots.locked():
             await self._hire()
@@ -175,12 +184,6 @@ class Gather:
     def _is_large(self) -> bool:
         return self._inflow.size + self._job.input_bytes >= PROCESS_BYTES_MIN
 
-    def _write(self, block: bytes) -> None:
-        if self._is_large:
-            # Not for a small job: to ask for blocks takes longer than to write it.
-            self._scratch_blocks.cover(self._inflow.size + len(block))
-        self._scratch.write(block)
-
     def _pass_on(self) -> None:
         if self._crew is not None:
             self._crew.read(self._segments)
@@ -188,7 +191,6 @@ class Gather:
 
     def _clear(self) -> None:
         self._files.close()
-        self._scratch.discard()
         for part in self._outputs or ():
             part.discard()
 
@@ -214,6 +216,8 @@ class Gather:
         return self._outputs
 
     def _open_all(self) -> Setup:
+        self._rows.append(self._nameless("more-rows"))
+        self._inflow.alternate(self._rows[-1])
         output, index = (self._open(part.path, os.O_RDWR) for part in self._begin())
         return Setup(
             task=self._task(),
@@ -224,8 +228,8 @@ class Gather:
         )
 
     def _task(self) -> Task:
-        scratch = self._open(self._scratch.path, os.O_RDONLY)
-        return task_of(self._given, self._job, self._price, scratch, self._open)
+        kept = self._nameless("kept")
+        return task_of(self._given, self._job, self._price, self._rows, kept, self._open)
 
     def _nameless(self, name: str) -> int:
         """Return the descriptor of a new file, which has no name any more."""

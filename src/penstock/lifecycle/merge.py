@@ -10,7 +10,6 @@ sent again, or came back without a row, is copied from the output before.
 """
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -121,7 +120,6 @@ class Merge:
         self, shards: Shards, totals: Totals, missing: Missing, now: float, round_: int = 1
     ) -> None:
         self._shards = shards
-        self._scratch = shards.scratch
         self._sent = shards.sent
         self._totals = totals
         self._missing = missing
@@ -216,11 +214,11 @@ class Merge:
         add_code, add_length = index.codes.append, index.lengths.append
         add_tokens, code_of = index.tokens.append, self._codes.get
         size = 0
-        pread, scratch, now = os.pread, self._scratch, self._now
+        kept, now = self._shards.kept, self._now
         lines = self._sent.lines
         wanted = lines.some(first, lines.count if count is None else count)
         for number, (record, line) in enumerate(zip(records, wanted, strict=True), start=first):
-            _, flag, time_bytes, ending, _, offset, at, length, tokens, time = record
+            _, flag, time_bytes, ending, _, length, tokens, time = record
             if flag == ANSWERED:
                 stamp = time[:time_bytes] or now
                 pieces += (
@@ -229,7 +227,7 @@ class Merge:
                     b",",
                     line[1:-1],
                     RESPONSE,
-                    pread(scratch, length, offset + at),
+                    kept(record),
                     END,
                 )
                 code = code_of(ending)
@@ -256,8 +254,7 @@ class Merge:
             # Why was not kept, as only the first line of its kind is asked.
             line = self._sent.lines.line(number)
             plain = msgspec.structs.replace(self._shards.judgement(record), outcome=LineOutcome.OK)
-            response = ROW.decode(self._shards.row(number)).response
-            _, message = fitted(self._schemas, plain, line, response)
+            _, message = fitted(self._schemas, plain, line, self._shards.kept(record))
         code = self.index.kind(ending.outcome, ending.code, message, retryable=ending.is_retryable)
         self._codes[record[3]] = code
         return code
@@ -299,11 +296,10 @@ class Merge:
     def _twin(self, leader: int, line: memoryview) -> int:
         """Give a line the good answer of the one with the same request."""
         record = self._shards.record(leader)
-        _, _, time_bytes, ending, _, offset, at, length, _, time = record
+        _, _, time_bytes, ending, *_, time = record
         data = bytes(line)
         inside = inside_of(data, MEMBERS.decode(data))
-        response = os.pread(self._scratch, length, offset + at)
-        size = self._put("", time[:time_bytes] or self._now, inside, response)
+        size = self._put("", time[:time_bytes] or self._now, inside, self._shards.kept(record))
         self._totals.add_twin(self._shards.judgement(record).usage)
         # The leader came before, so its class has a kind.
         self.index.add(self._codes[ending], TWIN, self._round, size)
@@ -369,7 +365,7 @@ class Merge:
             return _error("duplicate_row", "The provider gave two different answers for this line.")
         if flag == UNREADABLE:
             return _error("corrupt_row", "The provider's row for this line is unreadable.")
-        return self._with_care(self._shards.row(source), line, request)
+        return self._with_care(self._shards.kept(self._shards.record(source)), line, request)
 
     def _with_care(self, found: bytes, line: bytes, request: bytes) -> _Answer:
         try:

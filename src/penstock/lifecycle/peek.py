@@ -28,11 +28,11 @@ from penstock.lifecycle.collector import Conclude
 from penstock.lifecycle.concatenate import Concatenation
 from penstock.lifecycle.exported import output_files
 from penstock.lifecycle.gather import Gather
+from penstock.lifecycle.inflow import ROW_BYTES_MAX
 from penstock.lifecycle.job_files import files_of
 from penstock.lifecycle.join import append_ended
 from penstock.lifecycle.merge import Merged, Missing
 from penstock.lifecycle.ports import Ports
-from penstock.lifecycle.shards import ROW_BYTES_MAX
 from penstock.providers.provider import ProviderJob
 
 _log = logging.getLogger(__name__)

@@ -2,9 +2,9 @@
 
 All that needs a row's bytes to be parsed happens here, once, in whatever process has the time: the
 key, the class, the tokens, whether the echoed request is the one that the line has, and whether the
-answer is what the line asks for. What is found of a row is 72 bytes: where it stands, which part of
-it is the response, its class and its tokens. So the output and the row index can later be put
-together without parsing either side again. A row that is not good beyond doubt is only
+answer is what the line asks for. What is left of a row then is its response and 64 bytes: where
+that is kept, its class and its tokens. So the output and the row index can later be put together
+without parsing either side again. A row that is not good beyond doubt is kept whole and only
 marked, and `merge` looks at it with care.
 """
 
@@ -57,12 +57,12 @@ PUT_ASIDE: Final = 6
 KEPT: Final = 7
 """The line was not sent in this round; what it got before holds."""
 
-RECORD: Final = Struct("<IBBHIQIIQ36s")
-"""Line number in the input, flag, bytes of the time, class (see `endings`), bytes of the row,
-its offset in the scratch file, where in it the response begins, bytes of the response, tokens (see
-`packed_tokens`), the time as JSON (see `processed_time`)."""
+RECORD: Final = Struct("<IBBHQIQ36s")
+"""Line number in the input, flag, bytes of the time, class (see `endings`), where in the file of
+what is kept its bytes begin, how many they are, tokens (see `packed_tokens`), the time as JSON (see
+`processed_time`). Of an answered row the response is kept, of any other one all of it."""
 
-Record = tuple[int, int, int, int, int, int, int, int, int, bytes]
+Record = tuple[int, int, int, int, int, int, int, bytes]
 
 FLAG: Final = 4
 """Where in a record the flag stands."""
@@ -79,8 +79,8 @@ class Columns:
         words = memoryview(records).cast("I")
         self.time_bytes: bytes = records[FLAG + 1 :: RECORD.size]
         self.endings: list[int] = memoryview(records).cast("H")[3 :: 2 * _WORDS].tolist()
-        self.response_bytes: list[int] = words[6::_WORDS].tolist()
-        prompts, outputs = words[7::_WORDS].tolist(), words[8::_WORDS].tolist()
+        self.response_bytes: list[int] = words[4::_WORDS].tolist()
+        prompts, outputs = words[5::_WORDS].tolist(), words[6::_WORDS].tolist()
         self.tokens = [
             prompt | output << 32 for prompt, output in zip(prompts, outputs, strict=True)
         ]
@@ -204,14 +204,13 @@ class Lines:
 
 
 class _Rows(msgspec.Struct, gc=False):
-    """Some rows of the scratch file."""
+    """Some rows that follow each other."""
 
     data: bytes
-    offset: int
     is_ascii: bool
 
-    def response_at(self, found: GoodRow, start: int, end: int) -> int:
-        """Return where the response begins of the row between two places; raise if it is no UTF-8.
+    def decode(self, found: GoodRow, start: int, end: int) -> None:
+        """Raise if the row between two places, which says this, is not UTF-8.
 
         Nobody has looked yet at what msgspec has skipped. But the response was decoded and the
         contents are the caller's, so only the rest is looked at, and that is mostly ASCII.
@@ -227,13 +226,10 @@ class _Rows(msgspec.Struct, gc=False):
         ):
             # Other members have such names, too, or come in another order.
             str(data[start:end], "utf-8")
-            # The same bytes elsewhere in the row are as good.
-            return data.find(response, start, end)
-        if not self.is_ascii:
+        elif not self.is_ascii:
             after = at + len(memoryview(response))
             rest = data[start:before] + data[behind:at] + data[after:end]
             str(rest, "utf-8")
-        return at
 
 
 class Reader:
@@ -266,11 +262,15 @@ class Reader:
         """The classes of answers that were met, by the number that stands in the records."""
         self.strangers = 0
         """Rows that are not of this job, or name no line; never delivered."""
+        self._kept: list[bytes] = []
+        self._offset = 0
+        """Where the next of them will stand."""
 
-    def read(self, rows: bytes, offset: int) -> bytes:
-        """Return the records of these rows, which begin at this offset of the scratch file."""
+    def read(self, rows: bytes, offset: int) -> tuple[bytes, bytes]:
+        """Return the records of these rows, and what is to be kept of them, at this offset."""
         records: list[bytes] = []
-        some = _Rows(rows, offset, rows.isascii())
+        kept, self._offset = self._kept, offset
+        some = _Rows(rows, rows.isascii())
         view = memoryview(rows)
         start, size = 0, len(rows)
         while start < size:
@@ -285,9 +285,11 @@ class Reader:
             except UNDECODABLE:
                 # Not a good row; what it is instead is found out below.
                 record = None
-            records.append(record or self._doubtful(rows[start:end], offset + start))
+            records.append(record or self._doubtful(rows[start:end]))
             start = end + 1
-        return b"".join(records)
+        needed = b"".join(kept)
+        kept.clear()
+        return b"".join(records), needed
 
     def _good(self, found: GoodRow, rows: "_Rows", start: int, end: int) -> bytes | None:
         """Return the record of a row that is a good answer beyond doubt, and count it."""
@@ -301,10 +303,8 @@ class Reader:
         time = processed_time(found.processed_time)
         if len(time) > _TIME_BYTES_MAX:
             return None
-        at = rows.response_at(found, start, end)
-        size = len(memoryview(found.response))
-        where = rows.offset + start, end - start, at - start, size
-        record = self._record(number, found.response, time, where, line if asks else None)
+        rows.decode(found, start, end)
+        record = self._record(number, bytes(found.response), time, line if asks else None)
         if record is not None:
             self._forms.learn(rows.data[start:end], found, line, time)
         return record
@@ -322,22 +322,19 @@ class Reader:
                 continue
             self._forms.was_filled(place)
             at, stop, time = filled
-            where = rows.offset + start, end - start, at - start, stop - at
-            return self._record(number, data[at:stop], time, where, line if form.asks else None)
+            return self._record(number, data[at:stop], time, line if form.asks else None)
         return None
 
     def _record(
         self,
         number: int,
-        response: bytes | msgspec.Raw,
+        response: bytes,
         time: bytes,
-        where: tuple[int, int, int, int],
         asked: bytes | None,
     ) -> bytes | None:
-        """Return the record of the row of a line if its response is good, and count it.
+        """Return the record of the row of a line if its response is good; keep and count that.
 
-        It is somewhere in the scratch file and has a size; so has the response in it. `asked` is
-        the line, if the answer may have to be of a schema.
+        `asked` is the line, if the answer may have to be of a schema.
         """
         judgement = judge_answer(response)
         if judgement is None:
@@ -352,20 +349,15 @@ class Reader:
         self._totals.add(judgement)
         usage = judgement.usage
         tokens = packed_tokens(usage.prompt_tokens, usage.candidates_tokens + usage.thoughts_tokens)
-        offset, size, at, response_bytes = where
-        # Unpacked from tuples it would take twice as long.
-        return RECORD.pack(
-            number,
-            ANSWERED,
-            len(time),
-            ending,
-            size,
-            offset,
-            at,
-            response_bytes,
-            tokens,
-            time,
-        )
+        offset = self._keep(response)
+        return RECORD.pack(number, ANSWERED, len(time), ending, offset, len(response), tokens, time)
+
+    def _keep(self, what: bytes) -> int:
+        """Keep what will be needed again; return where it will stand."""
+        self._kept.append(what)
+        offset = self._offset
+        self._offset = offset + len(what)
+        return offset
 
     def _was_sent(self, number: int) -> bool:
         if number not in self._numbers:
@@ -382,8 +374,8 @@ class Reader:
         self.endings[number] = Ending(*key)
         return number
 
-    def _doubtful(self, row: bytes, offset: int) -> bytes:
-        """Return the record of any other row; nothing if it is nobody's."""
+    def _doubtful(self, row: bytes) -> bytes:
+        """Return the record of any other row, which is kept whole; nothing if it is nobody's."""
         try:
             str(row, "utf-8")
             number = self._keys.line_number(_KEY.decode(row).key)
@@ -396,7 +388,7 @@ class Reader:
         if number is None or not self._was_sent(number):
             self.strangers += 1
             return b""
-        return RECORD.pack(number, flag, 0, 0, len(row), offset, 0, 0, 0, b"")
+        return RECORD.pack(number, flag, 0, 0, self._keep(row), len(row), 0, b"")
 
 
 def fitted(
@@ -499,9 +491,3 @@ def processed_time(given: object) -> bytes:
     if isinstance(given, str) and len(given) <= TIME_CHARS_MAX:
         return ENCODER.encode(given)
     return b""
-
-
-def answer_of(row: Bytes) -> tuple[object, bytes]:
-    """Return what makes two rows of a line say the same."""
-    found = ROW.decode(row)
-    return found.status, bytes(found.response)

@@ -19,6 +19,7 @@ import msgspec
 
 from penstock.errors import BlobCorrupt, StorageFull
 from penstock.lifecycle.behind import Behind
+from penstock.lifecycle.disk import sync, write_at
 from penstock.lifecycle.preallocated import Preallocated
 from penstock.lifecycle.rows import RECORD, Lines
 
@@ -62,11 +63,11 @@ _STRIPE: Final = msgspec.msgpack.Decoder(Stripe)
 
 
 class Splicer:
-    """Puts stripes together from the input and the scratch file, and writes them."""
+    """Puts stripes together from the input and what was kept of the rows, and writes them."""
 
-    def __init__(self, lines: Lines, scratch: int, output: int) -> None:
+    def __init__(self, lines: Lines, kept: int, output: int) -> None:
         self._lines = lines
-        self._scratch = scratch
+        self._kept = kept
         self._output = output
 
     def write(self, stripe: Stripe) -> None:
@@ -79,18 +80,18 @@ class Splicer:
 
     def _blocks(self, stripe: Stripe) -> Iterator[bytes]:
         pieces: list[bytes | memoryview] = []
-        size, pread, scratch, now = 0, os.pread, self._scratch, stripe.now
+        size, pread, kept, now = 0, os.pread, self._kept, stripe.now
         count = len(stripe.records) // RECORD.size
         lines = self._lines.some(stripe.first, count, BLOCK_BYTES)
         for record, line in zip(RECORD.iter_unpack(stripe.records), lines, strict=True):
-            _, _, time_bytes, _, _, offset, at, length, _, time = record
+            _, _, time_bytes, _, offset, length, _, time = record
             pieces += (
                 BEGIN_GOOD,
                 time[:time_bytes] or now,
                 b",",
                 line[1:-1],
                 RESPONSE,
-                pread(scratch, length, offset + at),
+                pread(kept, length, offset),
                 END,
             )
             size += len(line) + length
@@ -256,29 +257,3 @@ def help_with(descriptor: int, splicer: Splicer) -> None:
                 connection.sendall(stripe.offset.to_bytes(_OFFSET_BYTES, "little"))
         except (StorageFull, BlobCorrupt, OSError, msgspec.DecodeError) as error:
             _log.warning("leaving the rest of an output to the first process: %r", error)
-
-
-def write_at(descriptor: int, data: bytes, offset: int) -> int:
-    """Write all of `data`, return its size; raise `StorageFull` if the disk does not take it."""
-    view = memoryview(data)
-    try:
-        while view:
-            written = os.pwrite(descriptor, view, offset)
-            view = view[written:]
-            offset += written
-    except OSError as error:
-        raise full(error) from error
-    return len(data)
-
-
-def sync(descriptor: int) -> None:
-    """Have the disk hold what is written; raise `StorageFull` if it cannot."""
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        raise full(error) from error
-
-
-def full(error: OSError) -> StorageFull:
-    """Say what the disk said."""
-    return StorageFull(f"The server could not write: {error.strerror}.")
