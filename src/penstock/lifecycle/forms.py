@@ -53,6 +53,7 @@ _TIME: Final = re.compile(rb"[ !#-\[\]-~]*")
 """Characters that are the same in a JSON text and in our spelling of it."""
 
 _BACKSLASH: Final = ord("\\")
+_BRACE: Final = ord("}")
 _QUOTE: Final = b'"'
 _STAND_IN: Final = b"27182818284590452353"
 """In the gaps of a row whose form is made; no row has it anywhere."""
@@ -91,10 +92,11 @@ class Form:
         "_after",
         "_before",
         "_between",
+        "_heads",
         "_key",
         "_line_after",
         "_line_before",
-        "_literals",
+        "_tails",
         "_time",
         "_time_json",
         "_time_known",
@@ -109,12 +111,15 @@ class Form:
         text, response = gaps["text"], gaps["response"]
         self._before, self._after = text[0], len(row) - response[1]
         self._between = row[text[1] : response[0]] + b"{"
-        self._literals: list[tuple[bytes, int, bool]] = []
-        """What stands where, from the start of a row, or from its end."""
+        self._heads: list[tuple[bytes, int]] = []
+        """What stands before the text, and how far from the start of the row."""
+        self._tails: list[tuple[bytes, int]] = []
+        """What stands behind the response, and how far from the end of the row."""
         at = 0
         for start, end in (*sorted(gaps.values()), (len(row), len(row))):
+            place, is_from_end = self._place(at, len(row))
             if at != text[1]:
-                self._literals.append((row[at:start], *self._place(at, len(row))))
+                (self._tails if is_from_end else self._heads).append((row[at:start], place))
             at = end
         self._key = self._gap(gaps["key"], len(row))
         self._time = self._gap(gaps["time"], len(row)) if "time" in gaps else None
@@ -133,8 +138,11 @@ class Form:
 
         What depends on the line is still to be compared.
         """
-        for literal, at, is_from_end in self._literals:
-            if not data.startswith(literal, (end if is_from_end else start) + at):
+        for literal, at in self._heads:
+            if not data.startswith(literal, start + at):
+                return 0
+        for literal, at in self._tails:
+            if not data.startswith(literal, end + at):
                 return 0
         first, last, is_from_end = self._key
         base = end if is_from_end else start
@@ -161,7 +169,7 @@ class Form:
         if not data.startswith(line[first:last], at) or not data.startswith(self._between, behind):
             behind = self._spelled_otherwise(data, at, stop, memoryview(line)[first - 1 : last + 1])
         found = behind + len(self._between) - 1
-        if behind < 0 or data.rfind(b"}", found, stop) != stop - 1:
+        if behind < 0 or stop <= found or data[stop - 1] != _BRACE:
             return None
         time = self._time_of(data, start, end)
         return None if time is None else (found, stop, time)

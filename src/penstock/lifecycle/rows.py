@@ -173,7 +173,7 @@ class Lines:
 
     def line(self, number: int) -> bytes:
         """Return the line, without its end."""
-        offset, length = self.place(number)
+        offset, length = PLACE.unpack_from(self._places, (number - self._first) * PLACE_BYTES)
         return os.pread(self._data, length, offset)
 
     def lengths(self, first: int, count: int) -> list[int]:
