@@ -15,7 +15,7 @@ from typing import Final
 SECONDS_MAX: Final = 1.0
 """A call into an event loop takes microseconds; a thread that stays longer does something else."""
 
-_STEP_SECONDS: Final = 0.001
+_TURNS: Final = 1_000
 
 
 def finish_at_exit() -> None:
@@ -24,13 +24,13 @@ def finish_at_exit() -> None:
     atexit.register(finish)
 
 
-def finish(seconds_max: float = SECONDS_MAX) -> None:
+def finish() -> None:
     """Wait until no thread is in Python that it has not started."""
     never = threading.Event()
-    for _ in range(int(seconds_max / _STEP_SECONDS)):
+    for _ in range(_TURNS):
         if not _strangers():
             return
-        never.wait(_STEP_SECONDS)
+        never.wait(SECONDS_MAX / _TURNS)
 
 
 def _strangers() -> set[int]:

@@ -23,10 +23,6 @@ class Part:
         """How much is written so far, by whichever process."""
         return self.path.stat().st_size
 
-    def fileno(self) -> int:
-        """Return the descriptor, for what a file can do beyond this."""
-        return self._file.fileno()
-
     def write(self, data: bytes) -> None:
         """Append all of `data`; an error of the disk surfaces here, not at the end."""
         view = memoryview(data)
@@ -44,11 +40,10 @@ class Part:
         """
         link = self.path.with_suffix(".link")
         try:
+            if path.stat().st_size != size_bytes:
+                return False
             os.link(path, link)
         except OSError:
-            return False
-        if link.stat().st_size != size_bytes:
-            link.unlink()
             return False
         # It is as young as if it had been written now: an orphan's age is told by this.
         os.utime(link)

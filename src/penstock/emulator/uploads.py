@@ -132,14 +132,15 @@ class PartUploads:
         session = self._require(upload_id, target)
         if not 1 <= number <= PARTS_MAX:
             raise bad_storage_request(f"Part numbers run from 1 to {PARTS_MAX}.")
-        if self._may_place(session, number, body.size):
+        if self._has_place(session, number, body.size):
             hashes = await self._place(session, target, number, body)
         else:
-            hashes = await self._keep(upload_id, target, number, body)
+            hashes = await self._keep(session, target, number, body)
         etag = base64.b64decode(hashes.md5 or "").hex()
         return f'"{etag}"', hashes.crc32c or ""
 
-    def _may_place(self, session: Session, number: int, size: int) -> bool:
+    def _has_place(self, session: Session, number: int, size: int) -> bool:
+        """Tell whether a part may lie in a place; the first one says how large places are."""
         if not session.part_bytes and size:
             session.part_bytes = size
             self._sessions.save(session)
@@ -165,13 +166,14 @@ class PartUploads:
         return hashes
 
     async def _keep(
-        self, upload_id: str, target: tuple[str, str], number: int, body: PartBody
+        self, session: Session, target: tuple[str, str], number: int, body: PartBody
     ) -> Hashes:
         with self._sessions.store.incoming() as incoming:
             await receive_into(incoming, body.chunks)
             hashes = _checked(incoming.account, body.stated)
             incoming.close()
-            session = self._require(upload_id, target)
+            # As in `_place`.
+            session = self._require(session.id, target)
             incoming.path.rename(self._part_path(session, number))
             session.parts[number] = incoming.account.size
             self._sessions.save(session)

@@ -70,7 +70,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def files(self) -> list[int]:
-        """The descriptors that are read."""
+        """All of its descriptors."""
         more = (self.twins, self.base_output, self.base_index)
         given = (one for one in more if one is not None)
         return [*self.rows, self.kept, self.input, self.index, *given]

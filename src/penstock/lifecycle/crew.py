@@ -1,8 +1,8 @@
 """The processes that collect one large output, seen from the server.
 
-Two processes read rows, each the next segment that nobody has taken, and say so of each; the first
-then puts the output together, with the help of the other (`stripes`). They get the descriptors that
-they need and nothing else (`own_process`).
+Two processes read rows, each the next segment that nobody has taken; the first then puts the output
+together, with the help of the other (`stripes`). They get the descriptors that they need and
+nothing else (`own_process`).
 """
 
 import socket

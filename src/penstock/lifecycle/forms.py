@@ -244,8 +244,7 @@ def form_of(row: bytes, found: GoodRow, line: bytes, time: bytes) -> Form | None
         str(row, "utf-8")
         texts = _texts(ECHO.decode(request).contents)
         echoes = _texts(TEXTS.decode(found.request.contents))
-        both = max(zip(texts, echoes, strict=False), key=_line_bytes, default=(b"", b""))
-        text, echoed = both
+        text, echoed = max(zip(texts, echoes, strict=False), key=_line_bytes, default=(b"", b""))
         if text != echoed and _TEXT.decode(text) != _TEXT.decode(echoed):
             return None
         gaps = _gaps(row, found, echoed, time)

@@ -97,8 +97,6 @@ OURS: Final = frozenset({"status", "processed_time", "request", "response"})
 BLOCK_BYTES: Final = 1024 * 1024
 """How much of the input is read in one go."""
 
-Bytes = bytes | bytearray | memoryview
-
 
 class Row(msgspec.Struct, frozen=True):
     """One provider row; `request` and `response` stay bytes until somebody needs them."""
@@ -215,6 +213,8 @@ class _Rows(msgspec.Struct, gc=False):
         Nobody has looked yet at what msgspec has skipped. But the response was decoded and the
         contents are the caller's, so only the rest is looked at, and that is mostly ASCII.
         """
+        if self.is_ascii:
+            return
         data, contents, response = self.data, found.request.contents, found.response
         before = data.find(_CONTENTS, start, end) + len(_CONTENTS)
         behind = before + len(memoryview(contents))
@@ -226,10 +226,9 @@ class _Rows(msgspec.Struct, gc=False):
         ):
             # Other members have such names, too, or come in another order.
             str(data[start:end], "utf-8")
-        elif not self.is_ascii:
-            after = at + len(memoryview(response))
-            rest = data[start:before] + data[behind:at] + data[after:end]
-            str(rest, "utf-8")
+            return
+        after = at + len(memoryview(response))
+        str(data[start:before] + data[behind:at] + data[after:end], "utf-8")
 
 
 class Reader:
