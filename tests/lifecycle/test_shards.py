@@ -148,6 +148,14 @@ def test_the_same_row_twice_is_one_answer(read: Reader) -> None:
     assert (shards.flag(1), shards.shards.duplicates, shards.row(1)) == (ANSWERED, 1, answer(1))
 
 
+def test_rows_that_come_again_among_others_move_none_of_them(read: Reader) -> None:
+    """Each line keeps its own answer, whether its first row came in the same segment or before."""
+    numbers = [3, 1, 3, 2, 1, 4]
+    shards = read([b"\n".join(map(row, numbers))], [b"\n".join([row(2), row(6), row(4)])])
+    assert [shards.row(number) for number in (1, 2, 3, 4, 6)] == list(map(answer, (1, 2, 3, 4, 6)))
+    assert (shards.shards.rows, shards.shards.duplicates, shards.flag(5)) == (5, 4, NO_ROW)
+
+
 @pytest.mark.parametrize("members", [{"response": {"candidates": []}}, {"status": "Bad Request"}])
 def test_two_different_rows_prove_neither(read: Reader, members: dict[str, object]) -> None:
     """Rows that differ in answer or status make the line conflicting."""

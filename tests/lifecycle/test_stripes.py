@@ -26,6 +26,7 @@ from penstock.lifecycle.behind import Behind
 from penstock.lifecycle.disk import sync, write_at
 from penstock.lifecycle.rows import RECORD, Reader
 from penstock.lifecycle.stripes import (
+    AHEAD,
     BLOCK_BYTES,
     HASH_BYTES,
     STRIPE_LINES,
@@ -253,6 +254,31 @@ def test_what_a_process_leaves_is_done_by_the_first(bench: Bench, expected: byte
     """Another process that cannot write does nothing for long, and its stripes are not lost."""
     broken = bench.splicer_to(bench.open(os.O_RDONLY))
     with helping(broken) as other, closing(Stripes(bench.splicer, bench.output, [other])) as all_:
+        bench.put_all(all_)
+        all_.finish()
+    assert bench.written() == expected
+
+
+def test_a_process_whose_hash_is_behind_leaves_the_writing_to_others(
+    bench: Bench, expected: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits until the other one has room for more; here it could not write anything itself."""
+    monkeypatch.setattr("penstock.lifecycle.stripes.HASH_BEHIND_BYTES", -1)
+    broken = bench.splicer_to(bench.open(os.O_RDONLY))
+    with helping(bench.splicer) as other, closing(Stripes(broken, bench.output, [other])) as all_:
+        bench.put_all(all_, LINES // (3 * AHEAD))
+        all_.finish()
+    assert bench.written() == expected
+
+
+def test_a_process_without_others_writes_however_far_its_hash_is_behind(
+    bench: Bench, expected: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is nobody to wait for any more."""
+    monkeypatch.setattr("penstock.lifecycle.stripes.HASH_BEHIND_BYTES", -1)
+    silent, ends = socket.socketpair()
+    with closing(Stripes(bench.splicer, bench.output, [silent.detach()])) as all_:
+        ends.close()
         bench.put_all(all_)
         all_.finish()
     assert bench.written() == expected

@@ -179,7 +179,10 @@ class Form:
 
         It is given with its quotes, and in the row it begins at a place behind one.
         """
-        behind = data.find(self._between, at, stop)
+        # Most texts end at the first quote, and one byte is found six times as fast as several.
+        behind = data.find(_QUOTE, at, stop)
+        if not data.startswith(self._between, behind):
+            behind = data.find(self._between, at, stop)
         if behind < 0:
             return -1
         try:

@@ -86,6 +86,12 @@ class Columns:
         ]
 
 
+def numbers_of(records: bytes) -> list[int]:
+    """Return which lines some records are of."""
+    numbers: list[int] = memoryview(records).cast("I")[::_WORDS].tolist()
+    return numbers
+
+
 TIME_CHARS_MAX: Final = 40
 """A longer `processed_time` is no time."""
 _TIME_BYTES_MAX: Final = 36

@@ -1,12 +1,12 @@
 """What is known of every line of a job, whatever order its rows came in.
 
-`rows` reads them, in any process; here their records are put in their places, 64 bytes a line. No
-answer stays in memory.
+`rows` reads them, in any process; here each line is told where its record stands, 68 bytes a line.
+No answer stays in memory.
 """
 
 import os
+from array import array
 from collections.abc import Iterator, Mapping
-from struct import Struct
 from typing import Final, cast
 
 import msgspec
@@ -16,17 +16,23 @@ from penstock.lifecycle.rows import (
     ANSWERED,
     CONFLICTING,
     FLAG,
-    NO_ROW,
+    KEPT,
     ONE_ROW,
     RECORD,
     ROW,
     Ending,
     Record,
+    numbers_of,
 )
 from penstock.lifecycle.sent import Sent
 from penstock.lifecycle.totals import Totals
 
-_NUMBER: Final = Struct(f"<I{RECORD.size - 4}x")
+_BLANKS: Final = b"".join(RECORD.pack(0, flag, 0, 0, 0, 0, 0, b"") for flag in range(KEPT + 1))
+"""The records of lines of which only the flag is known, in the order of the flags."""
+
+
+_TOGETHER: Final = 256
+"""Records of lines that are put one behind the other at once."""
 
 
 class Shards:
@@ -41,45 +47,66 @@ class Shards:
         self._totals = totals
         self._first = sent.lines.numbers.start
         self.endings = endings
-        self._records = bytearray(RECORD.size * sent.lines.count)
-        if sent.flags is not None:
-            self._records[FLAG :: RECORD.size] = sent.flags
-        self.rows = 0
-        """Lines that have at least one row."""
+        self._records = bytearray(len(_BLANKS) + RECORD.size * sent.lines.count)
+        """The blanks, then the lines' records as they come: to sort them would move each once
+        more. All of it is taken at once, as memory that grows is copied and leaves holes."""
+        self._records[: len(_BLANKS)] = _BLANKS
+        self._end = len(_BLANKS)
+        flags = bytes(sent.lines.count) if sent.flags is None else sent.flags
+        self._places = array("I", [flag * RECORD.size for flag in flags])
+        """Where among them each line's record stands. The first blank says `NO_ROW`."""
         self.duplicates = 0
         """Further rows of a line that say the same; harmless, and reported."""
 
+    @property
+    def rows(self) -> int:
+        """Lines that have at least one row."""
+        return (self._end - len(_BLANKS)) // RECORD.size
+
     def put(self, records: bytes) -> None:
         """Take what was read of some rows; they come in the order of their arrival."""
-        known, size = self._records, RECORD.size
-        start = 0
-        for (number,) in _NUMBER.iter_unpack(records):
-            place = (number - self._first) * size
-            record = records[start : start + size]
-            start += size
-            if known[place + FLAG] == NO_ROW:
-                known[place : place + size] = record
-                self.rows += 1
+        places, first, size = self._places, self._first, RECORD.size
+        again: list[int] = []
+        end = self._end
+        for nth, number in enumerate(numbers_of(records)):
+            if places[number - first]:
+                again.append(nth)
             else:
-                self._again(place, record)
+                places[number - first] = end
+                end += size
+        if again:
+            one_by_one = [records[at : at + size] for at in range(0, len(records), size)]
+            further = [one_by_one[nth] for nth in again]
+            for nth in reversed(again):
+                del one_by_one[nth]
+            records = b"".join(one_by_one)
+        else:
+            further = []
+        self._records[self._end : end] = records
+        self._end = end
+        for record in further:
+            self._again(record)
 
     def records(self) -> Iterator[Record]:
         """Yield what is known of each line in order, as `RECORD` says it."""
-        return RECORD.iter_unpack(self._records)
+        for _, records in self.stripes(_TOGETHER):
+            yield from RECORD.iter_unpack(records)
 
     def stripes(self, lines: int) -> Iterator[tuple[int, bytes]]:
         """Yield the same for so many lines at a time: the number of the first, their records."""
-        size = lines * RECORD.size
-        for at in range(0, len(self._records), size):
-            yield self._first + at // RECORD.size, bytes(self._records[at : at + size])
+        known, size = memoryview(self._records), RECORD.size
+        for at in range(0, len(self._places), lines):
+            places = self._places[at : at + lines]
+            yield self._first + at, b"".join([known[place : place + size] for place in places])
 
     def flag(self, number: int) -> int:
         """Return what is known of the line, as one of the flags of `rows`."""
-        return self._records[self._place(number) + FLAG]
+        return self._records[self._places[number - self._first] + FLAG]
 
     def record(self, number: int) -> Record:
         """Return what is known of the line, as `RECORD` says it."""
-        return cast(Record, RECORD.unpack_from(self._records, self._place(number)))
+        place = self._places[number - self._first]
+        return cast(Record, RECORD.unpack_from(self._records, place))
 
     def kept(self, record: Record) -> bytes:
         """Return what was kept of a line's row: its response if it is answered, else all of it."""
@@ -92,19 +119,17 @@ class Shards:
         found = cast(Judgement, judge_answer(self.kept(record)))
         return msgspec.structs.replace(found, outcome=self.endings[record[3]].outcome)
 
-    def _again(self, place: int, record: bytes) -> None:
+    def _again(self, record: bytes) -> None:
         """A second row is harmless only if it gives the same answer; else neither is proven."""
-        first = cast(Record, RECORD.unpack_from(self._records, place))
         second = cast(Record, RECORD.unpack(record))
+        number, *_ = second
+        first = self.record(number)
         self._take_back(second)
         if self._says_the_same(first, second):
             self.duplicates += 1
             return
         self._take_back(first)
-        self._records[place + FLAG] = CONFLICTING
-
-    def _place(self, number: int) -> int:
-        return (number - self._first) * RECORD.size
+        self._places[number - self._first] = CONFLICTING * RECORD.size
 
     def _says_the_same(self, first: Record, second: Record) -> bool:
         readable = {ONE_ROW, ANSWERED}

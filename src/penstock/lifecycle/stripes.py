@@ -43,6 +43,11 @@ END: Final = b"}\n"
 AROUND_BYTES: Final = len(BEGIN_GOOD) + 1 - 2 + len(RESPONSE) + len(END)
 """Of a good line, beside its time, the caller's line and the response."""
 
+HASH_BEHIND_BYTES: Final = 32 * 1024 * 1024
+"""With more than that to be hashed this process writes nothing itself while others do: the hash
+shares its core. What is left at the end is hashed alone, while the other cores have nothing to
+do."""
+
 _SIZE_BYTES: Final = 4
 _OFFSET_BYTES: Final = 8
 
@@ -160,7 +165,8 @@ class Stripes:
         stripe = Stripe(first, self.size, size, now, records)
         self._grow(size)
         for other in list(self._others):
-            self._hear(other, wait=False)
+            is_behind = self._whole - self._hashed > HASH_BEHIND_BYTES
+            self._hear(other, wait=is_behind and len(other.given) == AHEAD)
             if other in self._others and len(other.given) < AHEAD:
                 self._give(other, stripe)
                 return
