@@ -4,7 +4,6 @@ The link is the capability, so that any HTTP client can fetch the file; the API 
 with it. A link has one spelling: whatever differs from what was made here by a byte is refused.
 """
 
-import hashlib
 import hmac
 import re
 from typing import Final
@@ -62,4 +61,4 @@ class Links:
         bound = msgspec.json.encode(
             [_FORM, "GET", job.org_id, job.id, job.output_name, job.output_sha256, expires]
         )
-        return hmac.new(self._key, bound, hashlib.sha256).hexdigest()
+        return hmac.digest(self._key, bound, "sha256").hex()

@@ -23,7 +23,17 @@ from penstock.store.database import typed
 from penstock.store.deliveries import announce
 from penstock.store.ledger import reserve, settle
 from penstock.store.lists import OURS, Page, find
-from penstock.store.moves import OPEN, Finish, Only, add_event, insert, job_of, move, move_from
+from penstock.store.moves import (
+    OPEN,
+    Finish,
+    Only,
+    add_event,
+    insert,
+    job_of,
+    job_with,
+    move,
+    move_from,
+)
 from penstock.store.rounds import Rounds, before_end, ending_of
 from penstock.store.shards import WAITS, Shards, cancel_shards, follow, lock_parent
 from penstock.store.usage import add_bytes
@@ -34,7 +44,7 @@ __all__ = ["Finish", "Jobs", "Kept", "OpenJob", "Page"]
 FOUND_BY_BYTES_MAX: Final = 1_500
 """Of a job's name and labels beside each of its labels: Postgres takes 2,700 in an index."""
 
-_COLUMNS: Final = tuple(column.name for column in tables.jobs.c)
+_COLUMNS: Final = tuple(str(column.name) for column in tables.jobs.c)
 
 _OF_ID: Final = sa.select(tables.jobs).where(tables.jobs.c.id == sa.bindparam("job_id"))
 _OF_ORG: Final = _OF_ID.where(tables.jobs.c.org_id == sa.bindparam("org_id"), OURS)
@@ -128,7 +138,7 @@ class Jobs(Rounds, Shards):
                 .order_by(columns.created_at.desc(), columns.id.desc())
             )
             rows = (await connection.execute(query)).all()
-        return [job_of(dict(zip(_COLUMNS, row, strict=True))) for row in rows], found.total
+        return [job_with(dict(zip(_COLUMNS, row, strict=True))) for row in rows], found.total
 
     async def request_cancel(
         self, org_id: OrgId, job_id: str, at: float, actor: Actor | None = None

@@ -105,7 +105,11 @@ def in_json(values: dict[str, Any]) -> dict[str, Any]:
 
 def job_of(row: Mapping[Any, Any]) -> Job:
     """Return the job of a row of its table."""
-    values = {str(name): value for name, value in row.items()}
+    return job_with({str(name): value for name, value in row.items()})
+
+
+def job_with(values: dict[str, Any]) -> Job:
+    """Return the job of these values of a row, which are the job's from now on."""
     for name in _JSON:
         if values[name] is None:
             del values[name]
