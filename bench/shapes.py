@@ -63,7 +63,7 @@ def measure(folder: Path, uploads: int) -> dict[str, Any]:
 def main() -> None:
     """Parse, measure in a temporary folder, print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--runs", type=int, default=21)
     with tempfile.TemporaryDirectory(prefix="penstock-bench-") as name:
         print(json.dumps(measure(Path(name), parser.parse_args().runs)))
 

@@ -4,8 +4,19 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.api.driver import Api, Scripted, files, job_ids
-from tests.api.uploading import BAD, GOOD, Client, begin, begun, limits, piece, scripted, uploaded
+from tests.api.driver import ROOM_LIMITS, Api, Scripted, files, job_ids
+from tests.api.uploading import (
+    BAD,
+    GOOD,
+    JSONL,
+    Client,
+    begin,
+    begun,
+    limits,
+    piece,
+    scripted,
+    uploaded,
+)
 
 from penstock.blobs.spool import INPUT, Spool
 from penstock.core.job import JobId, new_job_id
@@ -105,6 +116,41 @@ async def test_lines_that_are_stored_already_are_not_copied(
     assert (path.read_bytes(), path.stat().st_nlink) == (GOOD, 1)
     assert (path.stat().st_ino == number) is is_the_same
     assert not stored.exists()
+
+
+class NearlyFull:
+    """A disk with room for so many bytes of uploads."""
+
+    total = 10**12
+
+    def __init__(self, room_bytes: int) -> None:
+        self.free = ROOM_LIMITS.disk_free_bytes_min + room_bytes
+
+
+@pytest.mark.parametrize("kind", [JSONL, "application/json"])
+async def test_lines_need_their_room_once(
+    acme: Client, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """An upload that becomes the input needs its length; another one needs it twice."""
+    monkeypatch.setattr("shutil.disk_usage", lambda _: NearlyFull(len(GOOD)))
+    begun_at = await begin(acme, kind=kind, Upload_Length=str(len(GOOD)))
+    assert begun_at.status_code == (201 if kind == JSONL else 507)
+
+
+async def test_lines_that_must_be_copied_ask_for_their_room(
+    acme: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With 507 the upload stays for another try; one that needs no copy needs no room."""
+    copied, linked = await begun(acme), await begun(acme)
+    marked = b"\xef\xbb\xbf" + GOOD
+    await piece(acme, copied, 0, marked)
+    await piece(acme, linked, 0, GOOD)
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.disk_usage", lambda _: NearlyFull(len(GOOD)))
+        refused = await piece(acme, copied, len(marked), b"", "?1")
+        assert (refused.status_code, refused.json()["code"]) == (507, "storage_full")
+        assert (await piece(acme, linked, len(GOOD), b"", "?1")).status_code == 200
+    assert (await piece(acme, copied, len(marked), b"", "?1")).status_code == 200
 
 
 async def test_a_refusal_at_the_finish_leaves_nothing_of_the_file(

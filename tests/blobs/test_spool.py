@@ -149,6 +149,20 @@ def test_a_counted_spool_knows_what_it_stores(root: Path) -> None:
     assert again.measure().stored_bytes == 9
 
 
+def test_an_upload_that_becomes_an_input_counts_once(root: Path) -> None:
+    """While it has two names it is one file; a job counts whole as soon as it is there."""
+    spool = Spool(root, is_counted=True)
+    (root / "uploads").mkdir()
+    upload = root / "uploads" / "upl_1.part"
+    upload.write_bytes(b"x" * 10)
+    part = spool.begin(JOB, INPUT)
+    assert part.become(upload, 10)
+    assert spool.measure().stored_bytes == 10
+    spool.commit(JOB, {INPUT: part})
+    upload.unlink()
+    assert spool.measure().stored_bytes == 10
+
+
 def test_a_full_disk_is_a_clear_refusal() -> None:
     """An error of the disk surfaces as StorageFull at the write."""
     part = Part(Path("/dev/full"))

@@ -39,7 +39,7 @@ from penstock.fault import fault
 from penstock.ingest.intake import Accepted, Envelope
 from penstock.ingest.problems import PROBLEMS
 from penstock.ingest.treatment import Treatment
-from penstock.ingest.upload import Form, Upload
+from penstock.ingest.upload import Upload
 from penstock.receive.receiver import Receiver
 from penstock.receive.stored import Stored
 from penstock.store.admission import Admission
@@ -149,7 +149,11 @@ class JobDoor(msgspec.Struct, frozen=True, kw_only=True):
         treatment = Treatment(puts_aside=terms.options.on_invalid is OnInvalid.QUARANTINE)
         upload = msgspec.structs.replace(upload, treatment=treatment)
         upload.check_length(self.limits)
-        async with self.room.reserve(principal.org_id, upload.room(self.limits)) as hold:
+        expected_bytes = upload.room(self.limits)
+        if isinstance(body, StoredBody) and upload.is_input:
+            # They have their room already, and need more only if they cannot be the input there.
+            expected_bytes = 0
+        async with self.room.reserve(principal.org_id, expected_bytes) as hold:
             return await self._store(principal, upload, body, terms, hold)
 
     async def _store(
@@ -237,8 +241,10 @@ class JobDoor(msgspec.Struct, frozen=True, kw_only=True):
         # What an encoded body becomes is not known: its room grows with it, chunk by chunk.
         if isinstance(body, RequestBody | StoredBody) and upload.encoding is None:
             taken = body.take_over()
-            if isinstance(taken, Stored) and upload.form is Form.JSONL:
+            if isinstance(taken, Stored) and upload.is_input:
                 taken = await asyncio.to_thread(taken.as_input, parts[INPUT])
+                if not taken.is_input:
+                    await hold.expect(taken.size_bytes)
             if taken is not None:
                 return await self.receiver.receive(upload, taken, *paths)
 

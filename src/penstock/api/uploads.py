@@ -248,8 +248,10 @@ class Uploads:
         needed_bytes = None
         if length is not None:
             upload = msgspec.structs.replace(upload, content_length=length)
-            # Until the finish has copied them, the bytes are there twice.
-            needed_bytes = length + (upload.room(self._limits) or 0)
+            needed_bytes = length
+            if not upload.is_input:
+                # Until the finish has decoded them, the bytes are there twice.
+                needed_bytes += upload.room(self._limits) or 0
         await self._door.check_quotas(principal, upload)
         async with self._door.room.reserve(partial.org_id, needed_bytes), self._creating:
             self._check_count(principal)

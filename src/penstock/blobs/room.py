@@ -93,6 +93,10 @@ class Hold:
             self._unseen_bytes = 0
             await self.cover()
 
+    async def expect(self, more_bytes: int) -> None:
+        """Reserve so much beyond what is written; raises `StorageFull` as `cover` does."""
+        await self._room.grow(self, more_bytes)
+
     async def cover(
         self, written_bytes: int | None = None, *, ahead_bytes: int = PIECE_BYTES
     ) -> None:

@@ -56,7 +56,8 @@ class Spool:
         disk = shutil.disk_usage(self._incoming)
         stored = 0
         if self._is_counted:
-            stored = self._jobs_bytes + sum(_size(folder) for folder in self._unfinished)
+            unfinished = sum(_size(folder, has_shares=True) for folder in self._unfinished)
+            stored = self._jobs_bytes + unfinished
         return DiskUse(total_bytes=disk.total, free_bytes=disk.free, stored_bytes=stored)
 
     def begin(self, job_id: str, name: str) -> Part:
@@ -128,11 +129,16 @@ class Spool:
             self._jobs_bytes += more_bytes
 
 
-def _size(folder: Path) -> int:
-    """Return the bytes of all files below a folder; those that vanish meanwhile have none."""
+def _size(folder: Path, *, has_shares: bool = False) -> int:
+    """Return the bytes of all files below a folder; those that vanish meanwhile have none.
+
+    With shares, a file that has more names counts for its part by each: a stored upload is on its
+    way to be a job's input, too.
+    """
     total = 0
     for path, _folders, names in os.walk(folder):
         for name in names:
             with suppress(FileNotFoundError):
-                total += (Path(path) / name).stat().st_size
+                found = (Path(path) / name).stat()
+                total += found.st_size // (found.st_nlink if has_shares else 1)
     return total

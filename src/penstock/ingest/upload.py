@@ -40,13 +40,18 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
 
     treatment: Treatment = STRICT
 
+    @property
+    def is_input(self) -> bool:
+        """Whether its bytes are those of the input, but for a byte-order mark."""
+        return self.form is Form.JSONL and self.encoding is None
+
     def check_length(self, limits: Limits) -> None:
         """Raise `TooLarge` when no good input can need the declared length.
 
         Compressed bytes may become any number, but never need to be more than the plain ones.
         """
         most = limits.body_bytes_max
-        if self.form is Form.JSONL and self.encoding is None:
+        if self.is_input:
             most = limits.job_bytes_max + len(UTF8_BOM)
         if self.content_length is not None and self.content_length > most:
             raise TooLarge(
