@@ -36,7 +36,7 @@ from penstock.lifecycle.gather import Files, Gather
 from penstock.lifecycle.merge import Missing
 
 JOB: Final = JobId("req_bench")
-TRIES: Final = 5
+TRIES: Final = 11
 WARM_UPS: Final = 1
 """Runs that do not count. On virtual machines a page that was not used for long costs ten times a
 write (8 microseconds): the first run finds many, those right behind it few."""
