@@ -97,9 +97,13 @@ GOALS: Final = (
          lambda r: r["whole_job_1gb"]["overhead_seconds_beyond_provider"], "whole_job_1gb", " s"),
     Goal("`GET /requests/{id}` under two 1 GB uploads, p99", None, 10,
          lambda r: r["small_calls"]["get_p99_ms"], "small_calls", " ms"),
-    Goal("slowest page of a list of 100,000 jobs, p99", None, 20,
+    Goal("slowest page of a list of 100,000 jobs, median", None, 20,
+         lambda r: r["list_100k"]["slowest_page_p50_ms"], "list_100k", " ms"),
+    Goal("the same, p99", None, 20,
          lambda r: r["list_100k"]["slowest_page_p99_ms"], "list_100k", " ms"),
-    Goal("the same on Postgres", None, 20,
+    Goal("slowest page on Postgres, median", None, 20,
+         lambda r: r["list_100k_postgres"]["slowest_page_p50_ms"], "list_100k_postgres", " ms"),
+    Goal("the same, p99", None, 20,
          lambda r: r["list_100k_postgres"]["slowest_page_p99_ms"], "list_100k_postgres", " ms"),
 )  # fmt: skip
 
