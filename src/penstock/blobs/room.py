@@ -288,7 +288,7 @@ def _count(uploads: Sequence[Hold | _Place], org_id: str) -> int:
 def _busy(what: str) -> TooBusy:
     return TooBusy(
         f"{what}; this one has to come again.",
-        hint="Try again in a moment; nothing is stored.",
+        hint="Try again in a moment; no job was made.",
         retry_after_seconds=BUSY_RETRY_SECONDS,
     )
 
@@ -296,6 +296,6 @@ def _busy(what: str) -> TooBusy:
 def _full(what: str) -> StorageFull:
     return StorageFull(
         f"{what}.",
-        hint="Try again later, or tell the operator to make room; nothing is stored.",
+        hint="Try again later, or tell the operator to make room; no job was made.",
         retry_after_seconds=FULL_RETRY_SECONDS,
     )
