@@ -39,6 +39,8 @@ def upload(folder: Path, megabytes: int) -> dict[str, Any]:
         idle_mb = server.peak_mb()
         seconds = []
         for _ in range(RUNS[megabytes]):
+            # What the upload before has left to be prepared is no part of this one.
+            server.settle()
             os.sync()
             seconds.append(
                 send_file(
