@@ -157,14 +157,14 @@ def many(store: Store) -> None:
         look(store, statement)
 
 
-async def plan_of(store: Store, page: Page) -> list[str]:
-    """How the database finds the ids of a page."""
+async def plan_of(store: Store, page: Page, *, is_huge: bool = False) -> list[str]:
+    """How the database finds the ids of a page, or would where the table is huge."""
     async with store._engine.connect() as connection:
         query = (await lists.find(connection, ACME, page)).ids
         sql = query.compile(connection.sync_connection, compile_kwargs={"literal_binds": True})
         is_sqlite = connection.dialect.name == "sqlite"
         words = "EXPLAIN QUERY PLAN" if is_sqlite else "EXPLAIN"
-        if not is_sqlite:
+        if is_huge and not is_sqlite:
             # A table of so few is soon read as a whole, and one of many is not.
             await connection.execute(sa.text("SET LOCAL enable_seqscan = off"))
             await connection.execute(sa.text("SET LOCAL enable_bitmapscan = off"))
@@ -190,7 +190,8 @@ async def test_what_many_have_is_shown_in_the_order_of_the_list(
     """A page of them is read until it is full; all that a filter selects is not sorted for it."""
     monkeypatch.setattr(lists, "FEW", 100)
     many(store)
-    plan = await plan_of(store, Page(name_prefix="name 1", states=QUEUED, offset=200))
+    page = Page(name_prefix="name 1", states=QUEUED, offset=200)
+    plan = await plan_of(store, page, is_huge=True)
     assert any("ix_jobs_org_created" in step for step in plan), plan
     assert not any("TEMP B-TREE" in step or "Sort" in step for step in plan), plan
 

@@ -16,7 +16,7 @@ from penstock.api.money_record import cost_record, estimate_record
 from penstock.api.naming import shown as naming_shown
 from penstock.api.options import shown
 from penstock.core.job import PRIORITY, Counts, Job, OrgId
-from penstock.core.line import LineOutcome
+from penstock.core.line_index import OUTCOMES
 from penstock.core.look import look_of, with_look
 from penstock.core.models import REQUEST_QUEUE_MODEL, Model
 from penstock.core.money import usd_text
@@ -29,7 +29,6 @@ LINES_PATH: Final = "/api/v1/ie/requestqueue/apikey/requests/{request_id}/lines"
 MODEL_SINCE: Final = 1_764_547_200
 """2025-12-01, when the queue's model was first described; clients want an integer."""
 
-_OUTCOMES: Final = tuple(outcome.value for outcome in LineOutcome)
 _RUNNING_WORDS: Final = frozenset({"JOB_STATE_QUEUED", "JOB_STATE_PENDING", "JOB_STATE_RUNNING"})
 _HOST: Final = re.compile(
     r"[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?\Z|\[[0-9A-Fa-f:]{2,39}\](:[0-9]{1,5})?\Z"
@@ -189,7 +188,7 @@ def completion_stats(job: Job) -> dict[str, int]:
         "failed_count": counts.failed - cut_off,
         "incomplete_count": counts.unfinished + cut_off,
         "total_count": job.line_count,
-        **{outcome: getattr(counts, outcome) for outcome in _OUTCOMES},
+        **{outcome: getattr(counts, outcome) for outcome in OUTCOMES},
         "deduplicated_count": job.twin_count,
         "quarantined_count": job.problem_count,
     }

@@ -31,10 +31,6 @@ _BLANKS: Final = b"".join(RECORD.pack(0, flag, 0, 0, 0, 0, 0, b"") for flag in r
 """The records of lines of which only the flag is known, in the order of the flags."""
 
 
-_TOGETHER: Final = 256
-"""Records of lines that are put one behind the other at once."""
-
-
 class Shards:
     """What is known of every line of one job."""
 
@@ -74,23 +70,20 @@ class Shards:
             else:
                 places[number - first] = end
                 end += size
+        further: list[bytes] = []
         if again:
-            one_by_one = [records[at : at + size] for at in range(0, len(records), size)]
-            further = [one_by_one[nth] for nth in again]
-            for nth in reversed(again):
-                del one_by_one[nth]
-            records = b"".join(one_by_one)
-        else:
-            further = []
+            firsts = [records[at : at + size] for at in range(0, len(records), size)]
+            further = [firsts.pop(nth) for nth in reversed(again)]
+            records = b"".join(firsts)
         self._records[self._end : end] = records
         self._end = end
-        for record in further:
+        for record in reversed(further):
             self._again(record)
 
     def records(self) -> Iterator[Record]:
         """Yield what is known of each line in order, as `RECORD` says it."""
-        for _, records in self.stripes(_TOGETHER):
-            yield from RECORD.iter_unpack(records)
+        for place in self._places:
+            yield cast(Record, RECORD.unpack_from(self._records, place))
 
     def stripes(self, lines: int) -> Iterator[tuple[int, bytes]]:
         """Yield the same for so many lines at a time: the number of the first, their records."""

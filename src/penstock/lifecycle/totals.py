@@ -8,10 +8,10 @@ import msgspec
 from penstock.core.bill import Bill, Share, Spent, added, spent_of
 from penstock.core.job import Counts, Job
 from penstock.core.line import Judgement, LineOutcome, Usage
+from penstock.core.line_index import OUTCOMES
 from penstock.core.models import PROMPT_TOKENS_LONG, Price, cost_pico_dollars
 from penstock.core.money import micro_from_pico
 
-OUTCOMES: Final = tuple(LineOutcome)
 _PLACES: Final = {outcome: place for place, outcome in enumerate(OUTCOMES)}
 
 BILLED: Final = (

@@ -44,6 +44,7 @@ __all__ = ["Finish", "Jobs", "Kept", "OpenJob", "Page"]
 FOUND_BY_BYTES_MAX: Final = 1_500
 """Of a job's name and labels beside each of its labels: Postgres takes 2,700 in an index."""
 
+# SQLAlchemy's names are no plain strings.
 _COLUMNS: Final = tuple(str(column.name) for column in tables.jobs.c)
 
 _OF_ID: Final = sa.select(tables.jobs).where(tables.jobs.c.id == sa.bindparam("job_id"))
